@@ -1,0 +1,43 @@
+"""Turn include/vmm.h into the C source of the cffi module bhyvepy._vmmcore.
+
+The header is the cdef: nothing is declared twice. Run by CMake as
+``ffi_build.py OUT.c``; standard library and cffi only.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from cffi import FFI
+
+HEADER = Path(__file__).resolve().parent / "include" / "vmm.h"
+
+# Object-like macros with a number for a value; strings and F(x) are left out.
+_CONSTANT = re.compile(r'#define\s+([A-Z][A-Z0-9_]*)[ \t]+([^"\s].*)')
+
+
+def cdef(text: str, *, values: bool = False) -> str:
+    """The declarations of a header, with macros as constants.
+
+    The value of a macro is left to the compiler (``...``), or copied when
+    `values` is set, for a cffi without a compiler (the tests' fake core).
+    """
+    out = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            out.append(line)
+        elif m := _CONSTANT.match(line):
+            out.append(f"#define {m[1]} {m[2] if values else '...'}")
+    return "\n".join(out)
+
+
+def make_ffi() -> FFI:
+    """The module as cffi sees it."""
+    ffi = FFI()
+    ffi.cdef(cdef(HEADER.read_text()))
+    ffi.set_source("bhyvepy._vmmcore", f'#include "{HEADER.name}"')
+    return ffi
+
+
+if __name__ == "__main__":
+    make_ffi().emit_c_code(sys.argv[1])
