@@ -55,6 +55,17 @@ class VmDamagedError(VmError):
     """Files of another version, or damaged ones."""
 
 
+class GuestFault(BhyveError):  # noqa: N818 - a fault, as the architecture calls it
+    """An access outside of RAM, or against its protection."""
+
+    def __init__(self, gpa: int, length: int, write: bool) -> None:
+        what = "write" if write else "read"
+        super().__init__(f"{what} of {length} bytes at {gpa:#x} is not in guest RAM")
+        self.gpa = gpa
+        self.length = length
+        self.write = write
+
+
 # errno -> (class, text with {name} and {dir}). One row, one line, one remedy.
 _VM_ERRORS: dict[int, tuple[type[VmError], str]] = {
     errno.ENOENT: (
@@ -76,7 +87,10 @@ _VM_ERRORS: dict[int, tuple[type[VmError], str]] = {
         "VM {name} is damaged or of another version;"
         " remove it with `bhyvectl --vm={name} --destroy`",
     ),
-    errno.EPERM: (VmError, "{dir} does not belong to you; set BHYVEPY_VMMDIR to a directory that does"),
+    errno.EPERM: (
+        VmError,
+        "{dir} does not belong to you; set BHYVEPY_VMMDIR to a directory that does",
+    ),
     errno.EACCES: (VmError, "no access to VM {name} in {dir}"),
 }
 

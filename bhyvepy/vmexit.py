@@ -1,0 +1,98 @@
+"""Why a vCPU came back to userland: the exits of vm_run(), typed.
+
+The numbers are those of vmm.h (tests/unit/test_vmmapi.py compares them). What
+is done about an exit is the business of bhyverun.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """enum vm_exitcode."""
+
+    BOGUS = 0
+    INST_EMUL = 1
+    REG_EMUL = 2
+    HVC = 3
+    SUSPENDED = 4
+    HYP = 5
+    WFI = 6
+    PAGING = 7
+    SMCCC = 8
+    DEBUG = 9
+    BRK = 10
+    SS = 11
+
+
+class SuspendHow(IntEnum):
+    """enum vm_suspend_how."""
+
+    NONE = 0
+    RESET = 1
+    POWEROFF = 2
+    HALT = 3
+    DESTROY = 4
+
+
+class VmState(IntEnum):
+    """enum vm_state: the life of a VM."""
+
+    EMPTY = 0
+    LOADED = 1
+    RUNNING = 2
+    ENDED = 3
+    DEAD = 4
+
+
+DIR_READ = 0
+DIR_WRITE = 1
+
+
+@dataclass(slots=True)
+class VmExit:
+    """An exit without facts of its own (BOGUS, WFI, DEBUG, BRK, SS, ...)."""
+
+    code: int
+    pc: int
+    inst_length: int
+    esr: int
+    far: int
+    hpfar: int
+
+
+@dataclass(slots=True)
+class InstEmulExit(VmExit):
+    """An access to guest physical memory that is not RAM."""
+
+    gpa: int
+    size: int
+    write: bool
+    data: int
+
+
+@dataclass(slots=True)
+class RegEmulExit(VmExit):
+    """An access to a system register that the kernel part does not know."""
+
+    reg: int
+    write: bool
+    data: int
+
+
+@dataclass(slots=True)
+class SuspendedExit(VmExit):
+    """The VM's run is over."""
+
+    how: int
+
+
+@dataclass(slots=True)
+class SmcccExit(VmExit):
+    """HVC or SMC #0: a function id and arguments x1 to x7."""
+
+    func_id: int
+    args: tuple[int, ...]
+    smc: bool

@@ -1,0 +1,647 @@
+"""libvmmapi in Python: VM and VCPU over the C core.
+
+With mem.py the only file that imports the extension. A VM lives in files of the
+VM directory; any process of its owner may open it (docs/architecture.md,
+section 3). Every failure of the core becomes one VmError with a line that says
+what to do. Not here: what a machine consists of (layout.py, machdep.py), and
+what is done about an exit (bhyverun.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from bhyvepy import layout
+from bhyvepy._vmmcore import ffi, lib
+from bhyvepy.errors import BhyveError, ConfigError, VmError, VmSpaceError, printable, vm_error
+from bhyvepy.mem import PROT_READ, PROT_WRITE, GuestMemory
+from bhyvepy.mem import Mapping as MemMapping
+from bhyvepy.vmexit import (
+    DIR_WRITE,
+    ExitCode,
+    InstEmulExit,
+    RegEmulExit,
+    SmcccExit,
+    SuspendedExit,
+    SuspendHow,
+    VmExit,
+    VmState,
+)
+
+PROT_EXEC = 4
+PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC
+MAXCPU = 64
+SEG_NAMES = {0: "sysmem", 1: "bootrom"}
+
+CPUS_ACTIVE = 0
+CPUS_SUSPENDED = 1
+CPUS_DEBUG = 2
+
+
+# -- the VM directory -------------------------------------------------------------
+def vmm_dir() -> str:
+    """The directory that plays /dev/vmm, made when it is missing.
+
+    It is ours alone: owner and mode are checked, and a symbolic link is not
+    followed, since the default lies in a directory that all may write.
+    """
+    path = os.environ.get("BHYVEPY_VMMDIR") or f"/dev/shm/bhyvepy-{os.geteuid()}"  # noqa: S108
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as err:
+        raise BhyveError(
+            f"cannot make the VM directory {printable(path, 200)}: {(err.strerror or '').lower()};"
+            " set BHYVEPY_VMMDIR to a place where you may write"
+        ) from None
+    st = os.lstat(path)
+    reason = ""
+    if not stat.S_ISDIR(st.st_mode):
+        reason = "is not a directory"
+    elif st.st_uid != os.geteuid():
+        reason = "belongs to somebody else"
+    elif st.st_mode & 0o077:
+        reason = "is open to others; chmod 700 it"
+    if reason:
+        raise BhyveError(
+            f"the VM directory {printable(path, 200)} {reason}"
+            + ("" if "chmod" in reason else "; set BHYVEPY_VMMDIR to a directory of yours")
+        )
+    return path
+
+
+def check_name(name: str) -> str:
+    """A VM name that can be a file name on any system."""
+    ok = 0 < len(name) <= int(lib.VM_MAX_NAMELEN) and name[0] not in ".-"
+    if not ok or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
+        raise ConfigError(
+            f"bad VM name '{printable(name, 40)}': use 1 to {int(lib.VM_MAX_NAMELEN)} letters,"
+            " digits, '.', '_' and '-', beginning with a letter, a digit or '_'"
+        )
+    return name
+
+
+# -- registers --------------------------------------------------------------------
+@cache
+def general_registers() -> dict[str, int]:
+    """x0 to x29, lr, sp, pc and cpsr, in the order of FreeBSD's enum."""
+    regs = {f"x{n}": int(lib.VM_REG_GUEST_X0) + n for n in range(30)}
+    regs["lr"] = int(lib.VM_REG_GUEST_LR)
+    regs["sp"] = int(lib.VM_REG_GUEST_SP)
+    regs["pc"] = int(lib.VM_REG_GUEST_PC)
+    regs["cpsr"] = int(lib.VM_REG_GUEST_CPSR)
+    return regs
+
+
+@cache
+def system_registers() -> dict[str, int]:
+    """The system registers that a vCPU keeps, by Arm's name in lower case."""
+    regs: dict[str, int] = {}
+    name, reg = ffi.new("char[]", 64), ffi.new("int *")
+    while not (err := lib.vm_sysreg_info(len(regs), name, reg)):
+        regs[ffi.string(name).decode("ascii").lower()] = int(reg[0])
+    if err != errno.ENOENT:
+        raise vm_error(err, "list the system registers")
+    return regs
+
+
+_ALIASES = {"x30": "lr", "fp": "x29", "pstate": "cpsr"}
+
+
+def register_number(name: str) -> int:
+    """The number of a register, by name."""
+    key = _ALIASES.get(name.lower(), name.lower())
+    reg = general_registers().get(key)
+    if reg is None:
+        reg = system_registers().get(key)
+    if reg is None:
+        raise ConfigError(f"unknown register {printable(name, 40)}")
+    return reg
+
+
+@dataclass(frozen=True, slots=True)
+class VmInfo:
+    """What `bhyvectl --list` shows; `damaged` VMs can only be destroyed."""
+
+    name: str
+    state: VmState | None
+    how: SuspendHow
+    maxcpus: int
+    runner: int
+    uid: int
+    mem: int
+    created: int
+
+    @property
+    def damaged(self) -> bool:
+        """Half made, of another version, or with files missing."""
+        return self.state is None
+
+
+def _info(name: str, raw: Any) -> VmInfo:
+    return VmInfo(
+        name,
+        VmState(raw.state),
+        SuspendHow(raw.how),
+        int(raw.maxcpus),
+        int(raw.runner),
+        int(raw.uid),
+        int(raw.mem),
+        int(raw.created),
+    )
+
+
+def stat_vm(name: str) -> VmInfo:
+    """Facts of a VM without opening it."""
+    directory = vmm_dir()
+    raw = ffi.new("struct vm_info *")
+    err = lib.vm_stat(directory.encode(), check_name(name).encode(), raw)
+    if err == errno.EPROTO:
+        return VmInfo(name, None, SuspendHow.NONE, 0, 0, os.geteuid(), 0, 0)
+    if err:
+        raise vm_error(err, "look at", name, directory)
+    return _info(name, raw)
+
+
+def list_vms() -> list[VmInfo]:
+    """All VMs of this user, by name, damaged ones included."""
+    out = []
+    for entry in sorted(os.listdir(vmm_dir())):
+        try:
+            out.append(stat_vm(entry))
+        except ConfigError:
+            # Not a name: a VM that was never finished, under its temporary name.
+            if entry.startswith("."):
+                continue
+        except VmError as err:
+            if err.errno != errno.ENOENT:
+                raise
+    return out
+
+
+class VM:
+    """An open VM."""
+
+    def __init__(self, name: str, directory: str, handle: Any) -> None:
+        self.name = name
+        self.directory = directory
+        self._vm = handle
+        self._memory: GuestMemory | None = None
+
+    # -- life ---------------------------------------------------------------------
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        *,
+        maxcpus: int = MAXCPU,
+        vhe: bool = False,
+        list_regs: int = 0,
+        vmid_bits: int = 0,
+        features: int = 0,
+    ) -> VM:
+        """Make an empty VM and open it."""
+        check_name(name)
+        directory = vmm_dir()
+        opt = ffi.new(
+            "struct vm_options *",
+            {
+                "maxcpus": maxcpus,
+                "vhe": int(vhe),
+                "list_regs": list_regs,
+                "vmid_bits": vmid_bits,
+                "features": features,
+            },
+        )
+        if err := lib.vm_create(directory.encode(), name.encode(), opt):
+            raise vm_error(err, "create", name, directory)
+        return cls.open(name)
+
+    @classmethod
+    def open(cls, name: str) -> VM:
+        """Open a VM that exists."""
+        check_name(name)
+        directory = vmm_dir()
+        vmp = ffi.new("struct vm **")
+        if err := lib.vm_open(directory.encode(), name.encode(), vmp):
+            raise vm_error(err, "open", name, directory)
+        return cls(name, directory, vmp[0])
+
+    @staticmethod
+    def destroy_named(name: str) -> None:
+        """Remove a VM, running or not, damaged or not."""
+        check_name(name)
+        directory = vmm_dir()
+        if err := lib.vm_destroy(directory.encode(), name.encode()):
+            raise vm_error(err, "destroy", name, directory)
+
+    def close(self) -> None:
+        """Unmap; vCPU threads must have ended. Idempotent."""
+        handle, self._vm = self._vm, None
+        self._memory = None
+        if handle is not None:
+            lib.vm_close(handle)
+
+    def __enter__(self) -> VM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check(self, err: int, what: str) -> None:
+        if err:
+            raise vm_error(err, what, self.name, self.directory)
+
+    @property
+    def handle(self) -> Any:
+        """The core's struct vm."""
+        if self._vm is None:
+            raise VmError(f"VM {self.name} is closed")
+        return self._vm
+
+    def info(self) -> VmInfo:
+        """State, reason of the last end, runner, memory, age."""
+        raw = ffi.new("struct vm_info *")
+        self._check(lib.vm_info(self.handle, raw), "look at")
+        return _info(self.name, raw)
+
+    def run_begin(self) -> None:
+        """Become the process that runs the VM."""
+        self._check(lib.vm_run_begin(self.handle), "run")
+
+    def run_end(self) -> None:
+        """Leave it."""
+        self._check(lib.vm_run_end(self.handle), "leave")
+
+    def suspend(self, how: int) -> bool:
+        """End the run; False when it is ending already."""
+        err = lib.vm_suspend(self.handle, how)
+        if err == errno.EALREADY:
+            return False
+        self._check(err, "stop")
+        return True
+
+    def pause(self) -> None:
+        """Freeze every vCPU and hold it."""
+        self._check(lib.vm_pause(self.handle), "pause")
+
+    def unpause(self) -> None:
+        """Let the vCPUs go on."""
+        self._check(lib.vm_unpause(self.handle), "resume")
+
+    # -- load record --------------------------------------------------------------
+    def set_load_record(self, data: bytes) -> None:
+        """Leave bytes for bhyve; the VM is loaded now."""
+        if len(data) > int(lib.VM_MAX_LOADREC):
+            raise VmError(f"load record of {len(data)} bytes is too long", errno.E2BIG)
+        self._check(lib.vm_set_load_record(self.handle, data, len(data)), "load")
+
+    def get_load_record(self) -> bytes | None:
+        """What bhyveload left; None when nothing is loaded."""
+        buf = ffi.new("char[]", int(lib.VM_MAX_LOADREC))
+        size = ffi.new("size_t *", len(buf))
+        err = lib.vm_get_load_record(self.handle, buf, size)
+        if err == errno.ENOENT:
+            return None
+        self._check(err, "read the load record of")
+        return bytes(ffi.buffer(buf, size[0]))
+
+    # -- memory -------------------------------------------------------------------
+    def setup_memory(self, base: int, size: int, *, reserve: bool = False) -> None:
+        """Give the VM RAM of `size` bytes from `base` up, around the fixed windows."""
+        ranges = layout.ram_ranges(base, size)
+        if not ranges or ranges[-1][0] + ranges[-1][1] > layout.IPA_LIMIT:
+            raise ConfigError(
+                f"{size} bytes of RAM at {base:#x} do not fit below {layout.IPA_LIMIT:#x}"
+            )
+        self.check_space(size)
+        self.alloc_memseg(0, size, reserve=reserve)
+        off = 0
+        for gpa, length in ranges:
+            self.mmap_memseg(gpa, 0, off, length, PROT_ALL)
+            off += length
+
+    def check_space(self, size: int) -> None:
+        """Refuse RAM that the VM directory or the machine could not hold."""
+        fs = os.statvfs(self.directory)
+        free = fs.f_bavail * fs.f_frsize
+        where = f"free in {self.directory}"
+        avail = _mem_available()
+        if avail is not None and avail < free:
+            free, where = avail, "of memory available"
+        if size > free:
+            raise VmSpaceError(
+                f"{format_size(size)} of RAM is more than the {format_size(free)} {where};"
+                " use a smaller -m, or set BHYVEPY_VMMDIR to a larger directory",
+                errno.ENOSPC,
+            )
+
+    def alloc_memseg(self, segid: int, length: int, *, reserve: bool = False) -> None:
+        """Make a memory segment."""
+        self._check(lib.vm_alloc_memseg(self.handle, segid, length, reserve), "allocate memory of")
+
+    def mmap_memseg(self, gpa: int, segid: int, segoff: int, length: int, prot: int) -> None:
+        """Place part of a segment in guest physical space."""
+        self._check(
+            lib.vm_mmap_memseg(self.handle, gpa, segid, segoff, length, prot),
+            f"place memory at {gpa:#x} of",
+        )
+        self._memory = None
+
+    def memsegs(self) -> list[tuple[int, int, str]]:
+        """(id, length, name) of the segments there are."""
+        out = []
+        length = ffi.new("uint64_t *")
+        for segid in range(int(lib.VM_MAX_MEMSEGS)):
+            err = lib.vm_get_memseg(self.handle, segid, length)
+            if err in (errno.ENOENT, errno.EINVAL) or (not err and not length[0]):
+                continue
+            self._check(err, "list the memory of")
+            out.append((segid, int(length[0]), SEG_NAMES.get(segid, str(segid))))
+        return out
+
+    def memmap(self) -> list[MemMapping]:
+        """The guest physical map."""
+        out: list[MemMapping] = []
+        raw = ffi.new("struct vm_meminfo *")
+        gpa = 0
+        while True:
+            raw.gpa = gpa
+            err = lib.vm_mmap_getnext(self.handle, raw)
+            if err == errno.ENOENT:
+                return out
+            self._check(err, "list the memory map of")
+            m = MemMapping(
+                int(raw.gpa), int(raw.len), int(raw.segid), int(raw.segoff), raw.prot, raw.flags
+            )
+            out.append(m)
+            gpa = m.end
+
+    @property
+    def memory(self) -> GuestMemory:
+        """RAM, for the loader and the devices."""
+        if self._memory is None:
+            lengths = {segid: length for segid, length, _ in self.memsegs()}
+            self._memory = GuestMemory(self.handle, self.memmap(), lengths)
+        return self._memory
+
+    def map_gpa(self, gpa: int, length: int, *, write: bool = True) -> memoryview:
+        """vm_map_gpa: a view of RAM; GuestFault outside."""
+        return self.memory.view(gpa, length, write)
+
+    def write_memory(self, gpa: int, data: bytes) -> None:
+        """Write guest memory from outside; executors drop code of those pages."""
+        self.memory.write(gpa, data)
+        self.memory_written(gpa, len(data))
+
+    def memory_written(self, gpa: int, length: int) -> None:
+        """The host wrote [gpa, gpa + length)."""
+        self._check(lib.vm_memory_written(self.handle, gpa, length), "write memory of")
+
+    def gla2gpa(self, vcpu: int, gla: int, prot: int = PROT_READ) -> int | None:
+        """Guest virtual to physical; None without a translation."""
+        gpa, fault = ffi.new("uint64_t *"), ffi.new("int *")
+        self._check(lib.vm_gla2gpa(self.handle, vcpu, gla, prot, gpa, fault), "translate for")
+        return None if fault[0] else int(gpa[0])
+
+    # -- vCPUs --------------------------------------------------------------------
+    def vcpu(self, vcpuid: int) -> VCPU:
+        """A handle on one vCPU."""
+        return VCPU(self, vcpuid)
+
+    def activate_cpu(self, vcpuid: int) -> None:
+        """Make a vCPU part of the machine."""
+        self._check(lib.vm_activate_cpu(self.handle, vcpuid), f"activate vCPU {vcpuid} of")
+
+    def cpus(self, which: int = CPUS_ACTIVE) -> list[int]:
+        """Active, suspended or debugged vCPUs."""
+        mask = ffi.new("uint64_t *")
+        self._check(lib.vm_get_cpus(self.handle, which, mask), "list the vCPUs of")
+        return [n for n in range(MAXCPU) if mask[0] >> n & 1]
+
+    def suspend_cpu(self, vcpuid: int = -1) -> None:
+        """Put a vCPU (-1: all) into the debug set."""
+        self._check(lib.vm_suspend_cpu(self.handle, vcpuid), "suspend a vCPU of")
+
+    def resume_cpu(self, vcpuid: int = -1) -> None:
+        """Take a vCPU (-1: all) out of the debug set."""
+        self._check(lib.vm_resume_cpu(self.handle, vcpuid), "resume a vCPU of")
+
+    def set_topology(self, sockets: int, cores: int, threads: int, maxcpus: int = 0) -> None:
+        """Sockets, cores, threads."""
+        self._check(
+            lib.vm_set_topology(self.handle, sockets, cores, threads, maxcpus),
+            "set the topology of",
+        )
+
+    def topology(self) -> tuple[int, int, int, int]:
+        """Sockets, cores, threads, maxcpus."""
+        out = [ffi.new("int *") for _ in range(4)]
+        self._check(lib.vm_get_topology(self.handle, *out), "get the topology of")
+        return int(out[0][0]), int(out[1][0]), int(out[2][0]), int(out[3][0])
+
+    # -- interrupts ---------------------------------------------------------------
+    def attach_vgic(self, dist: int, dist_size: int, redist: int, redist_size: int) -> None:
+        """Give the machine its GICv3."""
+        self._check(
+            lib.vm_attach_vgic(self.handle, dist, dist_size, redist, redist_size),
+            "attach a GIC to",
+        )
+
+    def assert_irq(self, irq: int) -> None:
+        """Raise a level-triggered SPI, by INTID."""
+        if err := lib.vm_assert_irq(self._vm, irq):
+            self._check(err, f"raise interrupt {irq} of")
+
+    def deassert_irq(self, irq: int) -> None:
+        """Lower it."""
+        if err := lib.vm_deassert_irq(self._vm, irq):
+            self._check(err, f"lower interrupt {irq} of")
+
+    def raise_msi(self, addr: int, msg: int) -> None:
+        """A message-signalled interrupt."""
+        self._check(lib.vm_raise_msi(self.handle, addr, msg), "raise an MSI of")
+
+    def doorbell_add(self, gpa: int, size: int, fd: int, value: int | None = None) -> None:
+        """Let a guest write of `size` bytes to gpa signal an eventfd."""
+        self._check(
+            lib.vm_doorbell_add(self.handle, gpa, size, value is None, value or 0, fd),
+            "add a doorbell to",
+        )
+
+    def doorbell_del(self, gpa: int, fd: int) -> None:
+        """Undo doorbell_add()."""
+        self._check(lib.vm_doorbell_del(self.handle, gpa, fd), "remove a doorbell of")
+
+
+class VCPU:
+    """One vCPU of an open VM. run() belongs to one thread, the rest to any."""
+
+    def __init__(self, vm: VM, vcpuid: int) -> None:
+        self.vm = vm
+        self.vcpuid = vcpuid
+        self._vme = ffi.new("struct vm_exit *")
+
+    def run(self) -> VmExit:
+        """Run until userland has something to do."""
+        vme = self._vme
+        err = lib.vm_run(self.vm.handle, self.vcpuid, vme)
+        if err:
+            self.vm._check(err, f"run vCPU {self.vcpuid} of")
+        code = vme.exitcode
+        make = _EXITS.get(code)
+        common = (code, vme.pc, vme.inst_length, vme.esr, vme.far, vme.hpfar)
+        return VmExit(*common) if make is None else make(common, vme)
+
+    def complete(self, value: int) -> None:
+        """The value that an InstEmulExit or RegEmulExit read gets."""
+        self._vme.data = value & 0xFFFFFFFFFFFFFFFF
+
+    def _check(self, err: int, what: str) -> None:
+        if err == errno.EINVAL and not 0 <= self.vcpuid < MAXCPU:
+            raise ConfigError(f"there is no vCPU {self.vcpuid}; use --cpu=0 to {MAXCPU - 1}")
+        self.vm._check(err, f"{what} vCPU {self.vcpuid} of")
+
+    def reset(self) -> None:
+        """Registers as after power-on."""
+        self._check(lib.vcpu_reset(self.vm.handle, self.vcpuid), "reset")
+
+    def get(self, name: str) -> int:
+        """One register, by name."""
+        return self.get_set([name])[name]
+
+    def set(self, name: str, value: int) -> None:
+        """One register, by name."""
+        self.set_many({name: value})
+
+    def get_set(self, names: Sequence[str]) -> dict[str, int]:
+        """Registers under one freeze: they belong to one moment."""
+        regs = [register_number(n) for n in names]
+        vals = ffi.new("uint64_t[]", max(1, len(regs)))
+        self._check(
+            lib.vm_get_register_set(self.vm.handle, self.vcpuid, len(regs), regs, vals),
+            "read registers of",
+        )
+        return dict(zip(names, ffi.unpack(vals, len(regs)), strict=True)) if regs else {}
+
+    def set_many(self, values: Mapping[str, int]) -> None:
+        """Write registers under one freeze."""
+        regs = [register_number(n) for n in values]
+        vals = [v & 0xFFFFFFFFFFFFFFFF for v in values.values()]
+        self._check(
+            lib.vm_set_register_set(self.vm.handle, self.vcpuid, len(regs), regs, vals),
+            "write registers of",
+        )
+
+    def get_all(self) -> dict[str, int]:
+        """Every general and system register, under one freeze."""
+        return self.get_set([*general_registers(), *system_registers()])
+
+    def stats(self) -> dict[str, int]:
+        """Counters by FreeBSD's names."""
+        descs = stat_descriptions()
+        vals = ffi.new("uint64_t[]", max(1, len(descs)))
+        self._check(
+            lib.vm_get_stats(self.vm.handle, self.vcpuid, len(descs), vals), "read counters of"
+        )
+        return dict(zip(descs, ffi.unpack(vals, len(descs)), strict=True)) if descs else {}
+
+    def inject_exception(self, esr: int, far: int) -> None:
+        """An exception taken to EL1 before the next instruction."""
+        self._check(lib.vm_inject_exception(self.vm.handle, self.vcpuid, esr, far), "interrupt")
+
+    def set_capability(self, cap: int, value: int) -> None:
+        """An enum vm_cap_type."""
+        self._check(lib.vm_set_capability(self.vm.handle, self.vcpuid, cap, value), "set up")
+
+    def get_capability(self, cap: int) -> int:
+        """An enum vm_cap_type."""
+        val = ffi.new("int *")
+        self._check(lib.vm_get_capability(self.vm.handle, self.vcpuid, cap, val), "look at")
+        return int(val[0])
+
+
+# -- exits ------------------------------------------------------------------------
+_Common = tuple[int, int, int, int, int, int]
+
+
+def _inst_emul(c: _Common, v: Any) -> VmExit:
+    return InstEmulExit(*c, v.gpa, v.access_size, v.dir == DIR_WRITE, v.data)
+
+
+def _reg_emul(c: _Common, v: Any) -> VmExit:
+    return RegEmulExit(*c, v.reg, v.dir == DIR_WRITE, v.data)
+
+
+def _suspended(c: _Common, v: Any) -> VmExit:
+    return SuspendedExit(*c, v.how)
+
+
+def _smccc(c: _Common, v: Any) -> VmExit:
+    return SmcccExit(*c, v.func_id, tuple(v.args), bool(v.conduit_smc))
+
+
+_EXITS: dict[int, Callable[[_Common, Any], VmExit]] = {
+    ExitCode.INST_EMUL: _inst_emul,
+    ExitCode.REG_EMUL: _reg_emul,
+    ExitCode.SUSPENDED: _suspended,
+    ExitCode.SMCCC: _smccc,
+}
+
+
+# -- facts of the core ------------------------------------------------------------
+@cache
+def stat_descriptions() -> tuple[str, ...]:
+    """The names of the counters, in order."""
+    out: list[str] = []
+    desc = ffi.new("char **")
+    while not lib.vm_stat_desc(len(out), ffi.cast("const char **", desc)):
+        out.append(ffi.string(desc[0]).decode())
+    return tuple(out)
+
+
+def capabilities() -> Iterable[tuple[str, int]]:
+    """(name, number) of the capabilities, by FreeBSD's names in lower case."""
+    return [
+        (n.removeprefix("VM_CAP_").lower(), int(getattr(lib, n)))
+        for n in dir(lib)
+        if n.startswith("VM_CAP_") and n != "VM_CAP_MAX"
+    ]
+
+
+def memory_lost() -> bool:
+    """Whether a segment file was truncated under this process."""
+    return bool(lib.vm_memory_lost())
+
+
+def core_version() -> str:
+    """Version and build facts of the core."""
+    return str(ffi.string(lib.vmm_version()).decode())
+
+
+def _mem_available() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as f:
+            for line in f:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def format_size(size: int) -> str:
+    """humanize_number: 128MB, 1.5GB."""
+    value, unit = float(size), "B"
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if value < 1024 or unit == "TB":
+            break
+        value /= 1024
+    return f"{value:.0f}{unit}" if value == int(value) or value >= 100 else f"{value:.1f}{unit}"
