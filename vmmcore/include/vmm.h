@@ -1,0 +1,287 @@
+/*
+ * The one C API of bhyvepy: what /dev/vmm and its ioctls are in FreeBSD.
+ *
+ * A VM is a folder of files under a VM directory; every process that opens it
+ * maps them. All functions return 0 or an errno value. A struct vm belongs to
+ * the process that opened it; its functions may be called from any thread. A
+ * vCPU is frozen (stopped at an instruction boundary and written back) for as
+ * long as a function reads or writes its registers, and goes on afterwards.
+ *
+ * This file is also what cffi reads: plain declarations, constants as numbers,
+ * nothing declared elsewhere.
+ */
+#ifndef VMM_H
+#define VMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VMM_ABI_VERSION 1
+#define VM_MAX_NAMELEN 128
+#define VM_MAXCPU 64
+#define VM_MAX_SUFFIXLEN 15
+#define VM_MAX_MEMSEGS 4
+#define VM_MAX_MEMMAPS 8
+#define VM_MAX_LOADREC 262144
+#define VM_MAX_STATS 64
+#define VM_MAX_DOORBELLS 64
+
+/* Memory segments. */
+#define VM_SYSMEM 0
+#define VM_BOOTROM 1
+
+#define VM_PROT_READ 1
+#define VM_PROT_WRITE 2
+#define VM_PROT_EXEC 4
+#define VM_MEMMAP_F_WIRED 1
+
+struct vm;
+
+/* Life of a VM (docs/architecture.md, section 3). */
+enum vm_state {
+	VM_STATE_EMPTY = 0,   /* created */
+	VM_STATE_LOADED = 1,  /* has a load record */
+	VM_STATE_RUNNING = 2, /* a live process runs it */
+	VM_STATE_ENDED = 3,   /* reset, powered off or halted */
+	VM_STATE_DEAD = 4,    /* its runner was killed */
+};
+
+enum vm_suspend_how {
+	VM_SUSPEND_NONE = 0,
+	VM_SUSPEND_RESET = 1,
+	VM_SUSPEND_POWEROFF = 2,
+	VM_SUSPEND_HALT = 3,
+	VM_SUSPEND_DESTROY = 4,
+	VM_SUSPEND_LAST = 5,
+};
+
+/* General registers, by FreeBSD's numbers; system registers by encoding. */
+enum vm_reg_name {
+	VM_REG_GUEST_X0 = 0,
+	VM_REG_GUEST_X29 = 29,
+	VM_REG_GUEST_LR = 30,
+	VM_REG_GUEST_SP = 31,
+	VM_REG_GUEST_PC = 32,
+	VM_REG_GUEST_CPSR = 33,
+	VM_REG_GUEST_SCTLR_EL1 = 34,
+	VM_REG_GUEST_TTBR0_EL1 = 35,
+	VM_REG_GUEST_TTBR1_EL1 = 36,
+	VM_REG_GUEST_TCR_EL1 = 37,
+	VM_REG_GUEST_TCR2_EL1 = 38,
+	VM_REG_GUEST_MPIDR_EL1 = 39,
+	VM_REG_LAST = 40,
+	/* Q registers: VM_REG_GUEST_V0 + 2n is the low, + 1 the high half. */
+	VM_REG_GUEST_V0 = 64,
+	VM_REG_GUEST_V_END = 128,
+	/* System registers: VM_REG_SYSREG + MRS encoding (16 bits). */
+	VM_REG_SYSREG = 65536,
+};
+
+enum vm_exitcode {
+	VM_EXITCODE_BOGUS = 0,
+	VM_EXITCODE_INST_EMUL = 1,
+	VM_EXITCODE_REG_EMUL = 2,
+	VM_EXITCODE_HVC = 3,
+	VM_EXITCODE_SUSPENDED = 4,
+	VM_EXITCODE_HYP = 5,
+	VM_EXITCODE_WFI = 6,
+	VM_EXITCODE_PAGING = 7,
+	VM_EXITCODE_SMCCC = 8,
+	VM_EXITCODE_DEBUG = 9,
+	VM_EXITCODE_BRK = 10,
+	VM_EXITCODE_SS = 11,
+	VM_EXITCODE_MAX = 12,
+};
+
+#define VM_DIR_READ 0
+#define VM_DIR_WRITE 1
+
+/*
+ * Why vm_run() returned. For a read (INST_EMUL, REG_EMUL with dir READ) the
+ * caller puts the value into `data` of the same struct before the next
+ * vm_run(), which completes the instruction: size, sign extension and XZR are
+ * the core's business. For a write the value is already in `data`, cut to
+ * access_size.
+ */
+struct vm_exit {
+	int exitcode; /* enum vm_exitcode */
+	int inst_length;
+	uint64_t pc;
+	uint64_t esr;   /* ESR_EL2 of the exit */
+	uint64_t far;   /* FAR_EL2 */
+	uint64_t hpfar; /* HPFAR_EL2 */
+	/* INST_EMUL */
+	uint64_t gpa;
+	int access_size; /* 1, 2, 4 or 8 bytes */
+	int dir;         /* VM_DIR_*; also REG_EMUL */
+	uint64_t data;
+	/* REG_EMUL: MRS encoding */
+	uint32_t reg;
+	/* SUSPENDED */
+	int how; /* enum vm_suspend_how */
+	/* SMCCC: function id and arguments x1 to x7 */
+	uint64_t func_id;
+	uint64_t args[7];
+	int conduit_smc; /* 1: SMC, 0: HVC */
+};
+
+struct vm_meminfo {
+	uint64_t gpa;
+	uint64_t len;
+	uint64_t segoff;
+	int segid;
+	int prot;
+	int flags;
+};
+
+struct vm_info {
+	int state;     /* enum vm_state */
+	int how;       /* enum vm_suspend_how of the last end */
+	int maxcpus;
+	int runner;    /* pid of the live runner, or 0 */
+	uint32_t uid;  /* owner */
+	uint64_t mem;  /* bytes of RAM */
+	uint64_t created; /* seconds since the epoch */
+};
+
+struct vm_options {
+	int maxcpus;      /* 1 to VM_MAXCPU */
+	int vhe;          /* world switch: 0 nVHE, 1 VHE */
+	int list_regs;    /* 1 to 16; 0 = 4 */
+	int vmid_bits;    /* 8 or 16; 0 = 16 */
+	uint64_t features; /* PE feature bits; 0 = default set */
+};
+
+/* -- life -------------------------------------------------------------------
+ * `dir` is the VM directory; it exists and belongs to the caller (EPERM
+ * otherwise). Names: 1 to VM_MAX_NAMELEN bytes of [A-Za-z0-9._-], not starting
+ * with '.' or '-' (EINVAL). EEXIST, ENOENT, ENOSPC, ENOMEM, EPROTO (another
+ * ABI version or damaged).
+ */
+int vm_create(const char *dir, const char *name, const struct vm_options *opt);
+int vm_open(const char *dir, const char *name, struct vm **vmp);
+/* Threads inside vm_run() must have ended. */
+void vm_close(struct vm *vm);
+/*
+ * Suspend with VM_SUSPEND_DESTROY, wait for the runner to leave (at most 2 s),
+ * remove the files. Also removes damaged and half-made VMs.
+ */
+int vm_destroy(const char *dir, const char *name);
+/* The state of a VM without opening it; EPROTO for a damaged one. */
+int vm_stat(const char *dir, const char *name, struct vm_info *info);
+int vm_info(struct vm *vm, struct vm_info *info);
+
+/* Become the runner: EBUSY while another process runs it; EINVAL unless loaded. */
+int vm_run_begin(struct vm *vm);
+/* Leave: the VM is ENDED with the reason it was suspended for. */
+int vm_run_end(struct vm *vm);
+
+/* -- load record: bytes that bhyveload leaves for bhyve ----------------------
+ * Setting it moves an EMPTY VM to LOADED. len <= VM_MAX_LOADREC (E2BIG).
+ */
+int vm_set_load_record(struct vm *vm, const void *buf, size_t len);
+/* *len: in the room, out the size. ENOENT: not loaded. */
+int vm_get_load_record(struct vm *vm, void *buf, size_t *len);
+
+/* -- memory -----------------------------------------------------------------
+ * A segment is a sparse file; ENOSPC when `reserve` is set and it cannot be
+ * allocated. mmap_memseg places part of it in guest physical space (EEXIST on
+ * overlap with another mapping; EINVAL unless 4 KiB aligned).
+ */
+int vm_alloc_memseg(struct vm *vm, int segid, uint64_t len, bool reserve);
+int vm_get_memseg(struct vm *vm, int segid, uint64_t *len);
+/* The path of a segment's file, for mmap by the caller. ERANGE: too long. */
+int vm_memseg_path(struct vm *vm, int segid, char *buf, size_t len);
+/* Allocate the chunks behind [off, off + len) of a segment before the host writes them. */
+int vm_memseg_populate(struct vm *vm, int segid, uint64_t off, uint64_t len);
+int vm_mmap_memseg(struct vm *vm, uint64_t gpa, int segid, uint64_t segoff, uint64_t len, int prot);
+int vm_munmap_memseg(struct vm *vm, uint64_t gpa, uint64_t len);
+/* The first mapping at or above info->gpa; ENOENT past the last. */
+int vm_mmap_getnext(struct vm *vm, struct vm_meminfo *info);
+/* The host wrote guest memory: executors drop code of the pages. */
+int vm_memory_written(struct vm *vm, uint64_t gpa, uint64_t len);
+/* Checked copies; EFAULT unless every byte is RAM. */
+int vm_copyin(struct vm *vm, uint64_t gpa, void *buf, uint64_t len);
+int vm_copyout(struct vm *vm, const void *buf, uint64_t gpa, uint64_t len);
+/* Take stage-2 write permission away and log which 4 KiB pages get written. */
+int vm_dirty_log_start(struct vm *vm, uint64_t gpa, uint64_t len);
+/* One bit a page, lowest address first; returns and clears. */
+int vm_dirty_log_get(struct vm *vm, uint64_t gpa, uint64_t len, uint8_t *bitmap, size_t size);
+/* Guest virtual to physical with the vCPU's stage 1; *fault = 1: no translation. */
+int vm_gla2gpa(struct vm *vm, int vcpu, uint64_t gla, int prot, uint64_t *gpa, int *fault);
+/* Guest physical to host-emulated PA with its stage-2 descriptor; ENOENT: not mapped yet. */
+int vm_get_gpa_pmap(struct vm *vm, uint64_t gpa, uint64_t *pte, int *level);
+/* Stage-2 protection of a range, with TLBI on all vCPUs. */
+int vm_protect(struct vm *vm, uint64_t gpa, uint64_t len, int prot);
+
+/* -- vCPUs ------------------------------------------------------------------ */
+int vm_activate_cpu(struct vm *vm, int vcpu);
+/* which: 0 active, 1 suspended, 2 debug. */
+int vm_get_cpus(struct vm *vm, int which, uint64_t *set);
+/* Debug set: vcpu -1 is all. A vCPU in it leaves the guest with a DEBUG exit. */
+int vm_suspend_cpu(struct vm *vm, int vcpu);
+int vm_resume_cpu(struct vm *vm, int vcpu);
+int vm_set_topology(struct vm *vm, int sockets, int cores, int threads, int maxcpus);
+int vm_get_topology(struct vm *vm, int *sockets, int *cores, int *threads, int *maxcpus);
+int vcpu_reset(struct vm *vm, int vcpu);
+/*
+ * Run until userland has something to do. Blocks all signals' effects: call it
+ * from a vCPU thread. EBUSY: the vCPU is running elsewhere. EINVAL: not active.
+ */
+int vm_run(struct vm *vm, int vcpu, struct vm_exit *vme);
+/* End the VM's run; EALREADY when it is ending, EINVAL for a bad reason. */
+int vm_suspend(struct vm *vm, int how);
+/* Freeze every vCPU and hold it; a killed holder thaws. */
+int vm_pause(struct vm *vm);
+int vm_unpause(struct vm *vm);
+
+int vm_get_register(struct vm *vm, int vcpu, int reg, uint64_t *val);
+int vm_set_register(struct vm *vm, int vcpu, int reg, uint64_t val);
+/* Under one freeze. */
+int vm_get_register_set(struct vm *vm, int vcpu, unsigned count, const int *regs, uint64_t *vals);
+int vm_set_register_set(struct vm *vm, int vcpu, unsigned count, const int *regs, const uint64_t *vals);
+/* The n-th system register a vCPU keeps; ENOENT past the last. `name` 32 bytes. */
+int vm_sysreg_info(unsigned n, char *name, int *reg);
+
+int vm_inject_exception(struct vm *vm, int vcpu, uint64_t esr, uint64_t far);
+int vm_restart_instruction(struct vm *vm, int vcpu);
+
+/* -- interrupts ------------------------------------------------------------- */
+int vm_attach_vgic(struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size);
+/* INTID 32 to 1019, level. ENODEV: no vGIC; EINVAL. */
+int vm_assert_irq(struct vm *vm, uint32_t irq);
+int vm_deassert_irq(struct vm *vm, uint32_t irq);
+int vm_raise_msi(struct vm *vm, uint64_t addr, uint64_t msg);
+
+/* -- doorbells: a guest write of `size` bytes to gpa signals an eventfd --------
+ * instead of leaving vm_run(). match_any false: only when the value is equal.
+ * Private to the calling process.
+ */
+int vm_doorbell_add(struct vm *vm, uint64_t gpa, int size, bool match_any, uint64_t value, int fd);
+int vm_doorbell_del(struct vm *vm, uint64_t gpa, int fd);
+
+/* -- statistics -------------------------------------------------------------- */
+/* ENOENT past the last. The description stays valid. */
+int vm_stat_desc(unsigned index, const char **desc);
+int vm_get_stats(struct vm *vm, int vcpu, unsigned count, uint64_t *vals);
+
+/* -- capabilities ------------------------------------------------------------ */
+enum vm_cap_type {
+	VM_CAP_HALT_EXIT = 0,
+	VM_CAP_PAUSE_EXIT = 1,
+	VM_CAP_UNRESTRICTED_GUEST = 2,
+	VM_CAP_BRK_EXIT = 3,
+	VM_CAP_SS_EXIT = 4,
+	VM_CAP_MASK_HWINTR = 5,
+	VM_CAP_MAX = 6,
+};
+int vm_set_capability(struct vm *vm, int vcpu, int cap, int val);
+int vm_get_capability(struct vm *vm, int vcpu, int cap, int *val);
+
+/* The errno value that means "a segment file was truncated under us", or 0. */
+int vm_memory_lost(void);
+/* Version and build facts of the core, one line. */
+const char *vmm_version(void);
+
+#endif /* VMM_H */

@@ -1,0 +1,165 @@
+/*
+ * Predecoded code by physical page: see codecache.h.
+ *
+ * Pages come from one reserved range of host memory, 32 KiB of addresses each
+ * so that the instruction array is aligned to its size; only what is touched
+ * becomes resident, about 17 KiB for a page whose code all runs.
+ */
+#include "pe/codecache.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "pe/mmu.h"
+
+#define STRIDE 32768u
+#define MAX_PAGES 3072u /* 51 MiB when every word of them was executed */
+#define HASH_SIZE 4096u
+
+struct codecache {
+	char *base;
+	unsigned next; /* first page never used, or the next to replace */
+	bool full;
+	struct codepage *hash[HASH_SIZE];
+};
+
+static inline unsigned
+hash_of(uint64_t pa)
+{
+	return ((unsigned)((pa >> 12) ^ (pa >> 24)) & (HASH_SIZE - 1));
+}
+
+int
+codecache_create(struct pe *pe)
+{
+	struct codecache *cc = calloc(1, sizeof(*cc));
+
+	if (cc == NULL)
+		return (ENOMEM);
+	cc->base = mmap(NULL, (size_t)(MAX_PAGES + 1) * STRIDE, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (cc->base == MAP_FAILED) {
+		free(cc);
+		return (ENOMEM);
+	}
+	pe->code = cc;
+	return (0);
+}
+
+void
+codecache_destroy(struct pe *pe)
+{
+	if (pe->code == NULL)
+		return;
+	munmap(pe->code->base, (size_t)(MAX_PAGES + 1) * STRIDE);
+	free(pe->code);
+	pe->code = NULL;
+}
+
+static struct codepage *
+page_at(const struct codecache *cc, unsigned i)
+{
+	uintptr_t a = ((uintptr_t)cc->base + CODEPAGE_ALIGN - 1) & ~(uintptr_t)(CODEPAGE_ALIGN - 1);
+
+	return ((struct codepage *)(a + (uintptr_t)i * STRIDE));
+}
+
+static void
+unhash(struct codecache *cc, struct codepage *page)
+{
+	struct codepage **pp = &cc->hash[hash_of(page->pa)];
+
+	for (; *pp != NULL; pp = &(*pp)->hash_next)
+		if (*pp == page) {
+			*pp = page->hash_next;
+			return;
+		}
+}
+
+struct codepage *
+codecache_get(struct pe *pe, uint64_t pa, const void *words)
+{
+	struct codecache *cc = pe->code;
+	struct codepage *page;
+	unsigned h = hash_of(pa);
+
+	for (page = cc->hash[h]; page != NULL; page = page->hash_next)
+		if (page->pa == pa) {
+			page->words = words;
+			return (page);
+		}
+	if (cc->next == MAX_PAGES) {
+		cc->next = 0;
+		cc->full = true;
+	}
+	page = page_at(cc, cc->next++);
+	if (cc->full) {
+		/* Oldest first. Its fetch entries may be anywhere. */
+		unhash(cc, page);
+		memset(page->insn, 0, sizeof(page->insn));
+		mmu_flush_fetch(pe);
+	}
+	pe->count.code_pages++;
+	page->end.op = A64_PAGE_END;
+	page->pa = pa;
+	page->words = words;
+	page->hash_next = cc->hash[h];
+	cc->hash[h] = page;
+	return (page);
+}
+
+void
+codecache_drop_line(struct pe *pe, uint64_t pa)
+{
+	uint64_t base = pa & ~UINT64_C(0xfff);
+	struct codepage *page;
+
+	for (page = pe->code->hash[hash_of(base)]; page != NULL; page = page->hash_next)
+		if (page->pa == base) {
+			pe->count.code_inval++;
+			memset(&page->insn[(pa & 0xfc0) >> 2], 0, 16 * sizeof(struct insn));
+			return;
+		}
+}
+
+void
+codecache_drop_all(struct pe *pe)
+{
+	struct codecache *cc = pe->code;
+
+	pe->count.code_inval++;
+	memset(cc->hash, 0, sizeof(cc->hash));
+	madvise(cc->base, (size_t)(MAX_PAGES + 1) * STRIDE, MADV_DONTNEED);
+	cc->next = 0;
+	cc->full = false;
+	mmu_flush_fetch(pe);
+}
+
+/* -- rows that are not instructions -------------------------------------------- */
+
+int
+op_undecoded(struct pe *pe, const struct insn *in)
+{
+	struct codepage *page =
+	    (struct codepage *)((uintptr_t)in & ~(uintptr_t)(CODEPAGE_ALIGN - 1));
+	unsigned i = (unsigned)(in - page->insn);
+	struct insn *slot = &page->insn[i];
+	uint32_t word = __atomic_load_n(&page->words[i], __ATOMIC_RELAXED);
+	int feature;
+
+	a64_decode_insn(word, slot);
+	slot->word = word;
+	feature = a64_op_feature[slot->op];
+	if (feature >= 0 && !pe_has(pe, (enum pe_feature)feature))
+		slot->op = A64_UNDEFINED;
+	return (a64_handler[slot->op](pe, slot));
+}
+
+int
+op_page_end(struct pe *pe, const struct insn *in)
+{
+	(void)in;
+	pe->pc = pe->pc_page + 4096;
+	return (INSN_BRANCH);
+}

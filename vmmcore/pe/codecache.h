@@ -1,0 +1,23 @@
+/*
+ * Predecoded code by physical page. A page's instructions decode one by one
+ * when they are first reached; they are dropped by IC maintenance, by the code
+ * epoch, and when the cache is full.
+ */
+#ifndef PE_CODECACHE_H
+#define PE_CODECACHE_H
+
+#include "pe/pe_internal.h"
+
+int codecache_create(struct pe *);
+void codecache_destroy(struct pe *);
+/* Never NULL: replaces old pages when full. `words` is the page's host address. */
+struct codepage *codecache_get(struct pe *, uint64_t pa, const void *words);
+/* Drop the instructions of the 64-byte line at pa. */
+void codecache_drop_line(struct pe *, uint64_t pa);
+/* All of it: the caller must look its own page up again. */
+void codecache_drop_all(struct pe *);
+/* Handlers of the rows that stand for a slot's state. */
+int op_undecoded(struct pe *, const struct insn *);
+int op_page_end(struct pe *, const struct insn *);
+
+#endif /* PE_CODECACHE_H */

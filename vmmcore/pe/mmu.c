@@ -1,0 +1,561 @@
+/*
+ * Translation contexts and the slow paths of memory accesses: what happens
+ * when a TLB lookup misses.
+ *
+ * A context is the set of TLBs of one ASID, VMID and register configuration.
+ * Several live side by side, so that a switch of TTBR0 or of the VM is a
+ * pointer swap; the key holds every register bit a cached translation depends
+ * on. TLBs hold only Normal memory: Device memory takes the slow path each
+ * time, where its alignment is checked. Walks are in mmu_walk.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pe/codecache.h"
+#include "pe/except.h"
+#include "pe/mmu.h"
+
+#define PAGE UINT64_C(4096)
+#define PAGE_OFF(va) ((va) & (PAGE - 1))
+
+/* Bits of the registers that a cached translation depends on. */
+#define KEY_SCTLR (SCTLR_M | SCTLR_WXN | SCTLR_I | SCTLR_EPAN)
+#define KEY_HCR (HCR_VM | HCR_DC | HCR_TGE | HCR_PTW)
+
+/* -- contexts ------------------------------------------------------------------ */
+
+int
+mmu_create(struct pe *pe)
+{
+	pe->mmu = calloc(1, sizeof(*pe->mmu));
+	if (pe->mmu == NULL)
+		return (ENOMEM);
+	mmu_flush_all(pe);
+	return (0);
+}
+
+void
+mmu_destroy(struct pe *pe)
+{
+	free(pe->mmu);
+	pe->mmu = NULL;
+}
+
+uint32_t
+mmu_vmid(const struct pe *pe)
+{
+	bool wide = (pe->sr[SR_VTCR_EL2] & BIT(19)) != 0 && pe->cfg.vmid_bits == 16;
+
+	return ((uint32_t)FIELD(pe->sr[SR_VTTBR_EL2], 48, wide ? 16 : 8));
+}
+
+static uint32_t
+current_asid(const struct pe *pe)
+{
+	uint64_t tcr = pe->sr[SR_TCR_EL1];
+	uint64_t ttbr = pe->sr[(tcr & BIT(22)) != 0 ? SR_TTBR1_EL1 : SR_TTBR0_EL1];
+
+	return ((uint32_t)FIELD(ttbr, 48, (tcr & BIT(36)) != 0 ? 16 : 8));
+}
+
+static void
+make_key(const struct pe *pe, struct mmu_key *k)
+{
+	memset(k, 0, sizeof(*k));
+	k->hcr = pe->sr[SR_HCR_EL2] & KEY_HCR;
+	if (pe->el == 2) {
+		k->regime = 2;
+		k->sctlr = pe->sr[SR_SCTLR_EL2] & KEY_SCTLR;
+		k->align = (pe->sr[SR_SCTLR_EL2] & SCTLR_A) != 0;
+		k->tcr = pe->sr[SR_TCR_EL2];
+		k->mair = pe->sr[SR_MAIR_EL2];
+		k->hcr = 0;
+		return;
+	}
+	k->regime = 1;
+	k->sctlr = pe->sr[SR_SCTLR_EL1] & KEY_SCTLR;
+	k->align = (pe->sr[SR_SCTLR_EL1] & SCTLR_A) != 0;
+	k->tcr = pe->sr[SR_TCR_EL1];
+	k->mair = pe->sr[SR_MAIR_EL1];
+	if ((k->sctlr & SCTLR_M) != 0)
+		k->asid = current_asid(pe);
+	if ((k->hcr & (HCR_VM | HCR_DC)) != 0) {
+		k->vtcr = pe->sr[SR_VTCR_EL2];
+		k->vmid = mmu_vmid(pe);
+	}
+}
+
+static void
+clear_tlb(struct tlb *t)
+{
+	for (unsigned i = 0; i < TLB_SIZE; i++) {
+		t->rd[i].tag = TLB_INVALID;
+		t->wr[i].tag = TLB_INVALID;
+	}
+	for (unsigned i = 0; i < FETCH_SIZE; i++)
+		t->fetch[i].tag = TLB_INVALID;
+}
+
+static void
+clear_ctx(struct tlb_ctx *c)
+{
+	for (unsigned k = 0; k < TLB_KINDS; k++)
+		if (c->dirty[k]) {
+			clear_tlb(&c->tlb[k]);
+			c->dirty[k] = false;
+		}
+	c->big_lo = ~UINT64_C(0);
+	c->big_hi = 0;
+}
+
+/* Find or replace the context for the registers as they are. */
+static void
+choose_ctx(struct pe *pe)
+{
+	struct mmu *m = pe->mmu;
+	struct tlb_ctx *c, *old = NULL;
+	struct mmu_key k;
+
+	make_key(pe, &k);
+	m->stale = false;
+	if (pe->ctx != NULL && memcmp(&pe->ctx->key, &k, sizeof(k)) == 0)
+		return;
+	pe->count.ctx_switch++;
+	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
+		c = &m->ctx[i];
+		if (c->used && memcmp(&c->key, &k, sizeof(k)) == 0) {
+			c->stamp = ++m->clock;
+			pe->ctx = c;
+			return;
+		}
+		if (old == NULL || (old->used && (!c->used || c->stamp < old->stamp)))
+			old = c;
+	}
+	if (old->used)
+		pe->count.ctx_evict++;
+	else
+		for (unsigned t = 0; t < TLB_KINDS; t++)
+			old->dirty[t] = true;
+	clear_ctx(old);
+	old->used = true;
+	old->key = k;
+	old->stamp = ++m->clock;
+	pe->ctx = old;
+}
+
+void
+mmu_select(struct pe *pe)
+{
+	struct tlb_ctx *c;
+	unsigned kind;
+
+	if (pe->mmu->stale || pe->ctx == NULL ||
+	    (pe->ctx->key.regime == 2) != (pe->el == 2))
+		choose_ctx(pe);
+	c = pe->ctx;
+	if (pe->el == 0)
+		kind = TLB_EL0;
+	else
+		kind = (pe->pstate & PS_PAN) != 0 ? TLB_EL1_PAN : TLB_EL1;
+	pe->tlb = &c->tlb[kind];
+	c->dirty[kind] = true;
+	pe->tlb_unpriv = pe->tlb;
+	if (pe->el == 1 && (pe->pstate & PS_UAO) == 0) {
+		pe->tlb_unpriv = &c->tlb[TLB_EL0];
+		c->dirty[TLB_EL0] = true;
+	}
+}
+
+/* -- maintenance on this PE ------------------------------------------------------ */
+
+static void
+clear_s2cache(struct pe *pe)
+{
+	for (unsigned i = 0; i < S2CACHE_SIZE; i++)
+		pe->mmu->s2[i].ipa = 1;
+}
+
+void
+mmu_flush_all(struct pe *pe)
+{
+	pe->count.tlb_flush++;
+	for (unsigned i = 0; i < MMU_CONTEXTS; i++)
+		clear_ctx(&pe->mmu->ctx[i]);
+	clear_s2cache(pe);
+	if (pe->ctx != NULL)
+		mmu_select(pe);
+}
+
+void
+mmu_flush_vmid(struct pe *pe, uint32_t vmid)
+{
+	pe->count.tlb_flush++;
+	for (unsigned i = 0; i < MMU_CONTEXTS; i++)
+		if (pe->mmu->ctx[i].key.vmid == vmid)
+			clear_ctx(&pe->mmu->ctx[i]);
+	clear_s2cache(pe);
+	if (pe->ctx != NULL)
+		mmu_select(pe);
+}
+
+void
+mmu_flush_asid(struct pe *pe, uint32_t vmid, uint32_t asid)
+{
+	pe->count.tlb_flush++;
+	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
+		struct tlb_ctx *c = &pe->mmu->ctx[i];
+
+		if (c->key.vmid == vmid && c->key.asid == asid && c->key.regime == 1)
+			clear_ctx(c);
+	}
+	if (pe->ctx != NULL)
+		mmu_select(pe);
+}
+
+void
+mmu_flush_va(struct pe *pe, uint32_t vmid, unsigned regime, uint64_t va)
+{
+	uint64_t page = va & ~(PAGE - 1);
+
+	pe->count.tlb_flush++;
+	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
+		struct tlb_ctx *c = &pe->mmu->ctx[i];
+
+		if (!c->used || c->key.regime != regime || c->key.vmid != vmid)
+			continue;
+		if (page >= c->big_lo && page <= c->big_hi) {
+			clear_ctx(c);
+			continue;
+		}
+		for (unsigned k = 0; k < TLB_KINDS; k++) {
+			struct tlb *t = &c->tlb[k];
+			unsigned e = (page >> 12) & (TLB_SIZE - 1);
+
+			if (t->rd[e].tag == page)
+				t->rd[e].tag = TLB_INVALID;
+			if (t->wr[e].tag == page)
+				t->wr[e].tag = TLB_INVALID;
+			e = (page >> 12) & (FETCH_SIZE - 1);
+			if (t->fetch[e].tag == page)
+				t->fetch[e].tag = TLB_INVALID;
+		}
+	}
+	if (pe->ctx != NULL)
+		mmu_select(pe);
+}
+
+void
+mmu_flush_fetch(struct pe *pe)
+{
+	for (unsigned i = 0; i < MMU_CONTEXTS; i++)
+		for (unsigned k = 0; k < TLB_KINDS; k++)
+			for (unsigned e = 0; e < FETCH_SIZE; e++)
+				pe->mmu->ctx[i].tlb[k].fetch[e].tag = TLB_INVALID;
+}
+
+/* -- faults ------------------------------------------------------------------------ */
+
+/* Who takes the fault, and HPFAR when it is EL2. */
+static unsigned
+fault_target(struct pe *pe, const struct mmu_fault *f)
+{
+	if (f->stage2) {
+		pe->sr[SR_HPFAR_EL2] = (f->ipa >> 12) << 4;
+		return (2);
+	}
+	if ((f->fsc & 0x3c) == FSC_EXTERNAL || (f->fsc & 0x3c) == FSC_EXTERNAL_WALK)
+		if ((pe->sr[SR_HCR_EL2] & HCR_TEA) != 0 && pe->el < 2)
+			return (2);
+	return (1);
+}
+
+int
+mmu_data_abort(struct pe *pe, const struct insn *in, uint64_t va, unsigned acc,
+    const struct mmu_fault *f)
+{
+	uint32_t iss = f->fsc;
+	unsigned target = fault_target(pe, f);
+
+	if (f->s1ptw)
+		iss |= 1u << 7;
+	if ((acc & ACC_CM) != 0)
+		iss |= (1u << 8) | (1u << 6);
+	else if (f->s1ptw) {
+		if (f->write)
+			iss |= 1u << 6;
+	} else if ((acc & ACC_WRITE) != 0)
+		iss |= 1u << 6;
+	else if ((acc & ACC_ATOMIC) != 0) {
+		/* An atomic counts as a read when reading alone would fault. */
+		struct mmu_req rq = { .va = va, .el = (acc & ACC_UNPRIV) ? 0 : pe->el,
+			.regime = pe->el == 2 ? 2 : 1, .pan = (pe->pstate & PS_PAN) != 0,
+			.acc = ACC_READ };
+		struct mmu_xlat x;
+		struct mmu_fault rf;
+
+		if (f->fsc == FSC_ALIGNMENT || mmu_translate(pe, &rq, &x, &rf) == 0)
+			iss |= 1u << 6;
+	}
+	if (f->stage2 && !f->s1ptw && (acc & ACC_CM) == 0)
+		iss |= a64_ldst_iss(in->word);
+	return (pe_exception_far(pe, target, EC_DABT_LOWER, iss, pe_pc(pe, in), va));
+}
+
+static int
+align_fault(struct pe *pe, const struct insn *in, uint64_t va, unsigned acc)
+{
+	struct mmu_fault f = { .fsc = FSC_ALIGNMENT };
+
+	return (mmu_data_abort(pe, in, va, acc, &f));
+}
+
+static int
+external_abort(struct pe *pe, const struct insn *in, uint64_t va, unsigned acc)
+{
+	struct mmu_fault f = { .fsc = FSC_EXTERNAL };
+
+	return (mmu_data_abort(pe, in, va, acc, &f));
+}
+
+/* -- filling ----------------------------------------------------------------------- */
+
+static struct tlb *
+tlb_for(struct pe *pe, unsigned acc)
+{
+	return ((acc & ACC_UNPRIV) != 0 ? pe->tlb_unpriv : pe->tlb);
+}
+
+static void
+note_big(struct tlb_ctx *c, uint64_t page, const struct mmu_xlat *x)
+{
+	uint64_t size = UINT64_C(1) << x->log2, lo = page & ~(size - 1);
+
+	if (x->log2 == 12)
+		return;
+	if (lo < c->big_lo)
+		c->big_lo = lo;
+	if (lo + (size - 1) > c->big_hi)
+		c->big_hi = lo + (size - 1);
+}
+
+static void
+fill(struct pe *pe, uint64_t va, unsigned acc, const struct mmu_xlat *x)
+{
+	struct tlb *t = tlb_for(pe, acc);
+	uint64_t page = va & ~(PAGE - 1);
+	uint64_t addend = (uint64_t)(uintptr_t)(x->host - PAGE_OFF(va)) - page;
+	unsigned e = (page >> 12) & (TLB_SIZE - 1);
+
+	if (x->device || pe->ctx->key.align != 0)
+		return;
+	note_big(pe->ctx, page, x);
+	if ((x->prot & PE_PROT_READ) != 0) {
+		t->rd[e].tag = page;
+		t->rd[e].addend = addend;
+	}
+	if ((acc & (ACC_WRITE | ACC_ATOMIC)) != 0) {
+		t->wr[e].tag = page;
+		t->wr[e].addend = addend;
+	}
+}
+
+/*
+ * Host address of the byte at `va` for `acc`, which does not leave its page.
+ * NULL: *r is INSN_EXC. *device tells Device memory.
+ */
+static char *
+locate(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned acc, bool *device,
+    int *r)
+{
+	uint64_t canon = mmu_untag(pe, va, false);
+	struct tlb *t = tlb_for(pe, acc);
+	struct mmu_req rq;
+	struct mmu_xlat x;
+	struct mmu_fault f;
+	void *p;
+
+	*device = false;
+	p = pe_tlb_hit((acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? t->wr : t->rd, canon, len);
+	if (p != NULL)
+		return (p);
+	pe->count.tlb_fill++;
+	rq.va = va;
+	rq.el = pe->el;
+	if ((acc & ACC_UNPRIV) != 0 && pe->el == 1 && (pe->pstate & PS_UAO) == 0)
+		rq.el = 0;
+	rq.regime = pe->el == 2 ? 2 : 1;
+	rq.pan = (pe->pstate & PS_PAN) != 0;
+	rq.acc = acc;
+	rq.s1_only = false;
+	if (mmu_translate(pe, &rq, &x, &f) != 0) {
+		*r = mmu_data_abort(pe, in, va, acc, &f);
+		return (NULL);
+	}
+	if (x.host == NULL) {
+		*r = external_abort(pe, in, va, acc);
+		return (NULL);
+	}
+	*device = x.device;
+	fill(pe, canon, acc, &x);
+	return (x.host);
+}
+
+/* Locate an access that may cross a page: one or two pieces. */
+struct pieces {
+	char *p[2];
+	unsigned n[2];
+};
+
+static int
+locate_all(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned align,
+    unsigned acc, struct pieces *pc)
+{
+	bool device, device2 = false;
+	int r = 0;
+
+	if ((va & (align - 1)) != 0 && ((acc & ACC_ALIGNED) != 0 || pe->ctx->key.align != 0))
+		return (align_fault(pe, in, va, acc));
+	pc->n[0] = (unsigned)(PAGE - PAGE_OFF(va));
+	if (pc->n[0] >= len)
+		pc->n[0] = len;
+	pc->n[1] = len - pc->n[0];
+	pc->p[0] = locate(pe, in, va, pc->n[0], acc, &device, &r);
+	if (pc->p[0] == NULL)
+		return (r);
+	if (pc->n[1] != 0) {
+		pc->p[1] = locate(pe, in, va + pc->n[0], pc->n[1], acc, &device2, &r);
+		if (pc->p[1] == NULL)
+			return (r);
+	}
+	if ((device || device2) && (va & (align - 1)) != 0)
+		return (align_fault(pe, in, va, acc));
+	return (0);
+}
+
+int
+pe_read_slow(struct pe *pe, const struct insn *in, uint64_t va, void *buf, unsigned len,
+    unsigned align, unsigned acc)
+{
+	struct pieces pc;
+
+	if (locate_all(pe, in, va, len, align, acc, &pc) != 0)
+		return (INSN_EXC);
+	memcpy(buf, pc.p[0], pc.n[0]);
+	if (pc.n[1] != 0)
+		memcpy((char *)buf + pc.n[0], pc.p[1], pc.n[1]);
+	return (0);
+}
+
+int
+pe_write_slow(struct pe *pe, const struct insn *in, uint64_t va, const void *buf, unsigned len,
+    unsigned align, unsigned acc)
+{
+	struct pieces pc;
+
+	if (locate_all(pe, in, va, len, align, acc, &pc) != 0)
+		return (INSN_EXC);
+	memcpy(pc.p[0], buf, pc.n[0]);
+	if (pc.n[1] != 0)
+		memcpy(pc.p[1], (const char *)buf + pc.n[0], pc.n[1]);
+	return (0);
+}
+
+void *
+pe_host_addr(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned acc)
+{
+	struct tlb *t = tlb_for(pe, acc);
+	bool device;
+	void *p;
+	int r;
+
+	if (unlikely((va & (len - 1)) != 0)) {
+		(void)align_fault(pe, in, va, acc);
+		return (NULL);
+	}
+	p = pe_tlb_hit((acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? t->wr : t->rd, va, len);
+	if (likely(p != NULL))
+		return (p);
+	return (locate(pe, in, va, len, acc, &device, &r));
+}
+
+int
+mmu_cache_va(struct pe *pe, const struct insn *in, uint64_t va, unsigned acc, uint64_t *pa)
+{
+	struct mmu_req rq = { .va = va, .el = pe->el, .regime = pe->el == 2 ? 2 : 1,
+		.pan = (pe->pstate & PS_PAN) != 0, .acc = acc | ACC_CM };
+	struct mmu_xlat x;
+	struct mmu_fault f;
+
+	if (mmu_translate(pe, &rq, &x, &f) != 0)
+		return (mmu_data_abort(pe, in, va, acc | ACC_CM, &f));
+	if (pa != NULL)
+		*pa = x.pa;
+	return (0);
+}
+
+/* -- instruction fetch ------------------------------------------------------------- */
+
+static struct codepage *
+fetch_fault(struct pe *pe, unsigned ec, const struct mmu_fault *f)
+{
+	uint32_t iss = 0;
+	unsigned target = 1;
+
+	if (f != NULL) {
+		target = fault_target(pe, f);
+		iss = f->fsc | (f->s1ptw ? 1u << 7 : 0);
+	}
+	(void)pe_exception_far(pe, target, ec, iss, pe->pc, pe->pc);
+	return (NULL);
+}
+
+struct codepage *
+mmu_fetch(struct pe *pe)
+{
+	struct fetch_entry *e;
+	struct codepage *page;
+	struct mmu_req rq;
+	struct mmu_xlat x;
+	struct mmu_fault f;
+
+	if (unlikely((pe->pstate & PS_IL) != 0)) {
+		(void)pe_exception(pe, 1, EC_ILLEGAL, 0, pe->pc);
+		return (NULL);
+	}
+	if (unlikely((pe->pc & 3) != 0))
+		return (fetch_fault(pe, EC_PC_ALIGN, NULL));
+	e = &pe->tlb->fetch[(pe->pc >> 12) & (FETCH_SIZE - 1)];
+	if (likely(e->tag == (pe->pc & ~(PAGE - 1)))) {
+		pe->pc_page = e->tag;
+		pe->mmu->fetch_uncached = false;
+		return (e->page);
+	}
+	pe->count.fetch_fill++;
+	/* A branch drops the tag: BranchAddr(). */
+	pe->pc = mmu_untag(pe, pe->pc, true);
+	rq.va = pe->pc;
+	rq.el = pe->el;
+	rq.regime = pe->el == 2 ? 2 : 1;
+	rq.pan = false;
+	rq.acc = ACC_FETCH;
+	rq.s1_only = false;
+	if (mmu_translate(pe, &rq, &x, &f) != 0)
+		return (fetch_fault(pe, EC_IABT_LOWER, &f));
+	if (x.host == NULL) {
+		memset(&f, 0, sizeof(f));
+		f.fsc = FSC_EXTERNAL;
+		return (fetch_fault(pe, EC_IABT_LOWER, &f));
+	}
+	page = codecache_get(pe, x.pa & ~(PAGE - 1), x.host - PAGE_OFF(pe->pc));
+	note_big(pe->ctx, pe->pc & ~(PAGE - 1), &x);
+	pe->pc_page = pe->pc & ~(PAGE - 1);
+	/* Without a cacheable fetch the words are compared as they run. */
+	pe->mmu->fetch_uncached = !x.cacheable;
+	if (x.cacheable) {
+		e = &pe->tlb->fetch[(pe->pc >> 12) & (FETCH_SIZE - 1)];
+		e->tag = pe->pc_page;
+		e->page = page;
+	}
+	return (page);
+}

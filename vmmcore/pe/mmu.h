@@ -1,0 +1,121 @@
+/*
+ * Translation: contexts, table walks, faults. The fast path, a TLB hit, is in
+ * pe_internal.h; walks are in mmu_walk.c; loads and stores that miss in mmu.c;
+ * maintenance in tlbi.c.
+ */
+#ifndef PE_MMU_H
+#define PE_MMU_H
+
+#include "pe/pe_internal.h"
+
+/* Which registers a translation depends on; two contexts never share one. */
+struct mmu_key {
+	uint64_t sctlr, tcr, mair, hcr, vtcr;
+	uint32_t asid, vmid;
+	uint32_t regime; /* 1: EL1&0, 2: EL2 */
+	uint32_t align;  /* SCTLR.A: nothing is cached, every access is checked */
+};
+
+enum { TLB_EL0, TLB_EL1, TLB_EL1_PAN, TLB_KINDS }; /* EL2 uses TLB_EL1 */
+
+struct tlb_ctx {
+	struct mmu_key key;
+	bool used;
+	uint64_t stamp; /* for replacement */
+	/* Part of [big_lo, big_hi] comes from blocks larger than 4 KiB. */
+	uint64_t big_lo, big_hi;
+	bool dirty[TLB_KINDS];
+	struct tlb tlb[TLB_KINDS];
+};
+
+#define MMU_CONTEXTS 16
+#define S2CACHE_SIZE 256
+
+/* Stage-2 results for table walks: IPA page to host page, readable. */
+struct s2cache {
+	uint64_t ipa; /* | 1: invalid */
+	uint32_t vmid;
+	char *host;
+};
+
+struct mmu {
+	bool stale; /* a register of the key was written */
+	bool fetch_uncached;
+	uint64_t clock;
+	struct tlb_ctx ctx[MMU_CONTEXTS];
+	struct s2cache s2[S2CACHE_SIZE];
+};
+
+/* Fault status codes (ESR_ELx.DFSC), level in the low two bits. */
+#define FSC_ADDR_SIZE 0x00
+#define FSC_TRANSLATION 0x04
+#define FSC_ACCESS 0x08
+#define FSC_PERMISSION 0x0c
+#define FSC_EXTERNAL 0x10
+#define FSC_EXTERNAL_WALK 0x14
+#define FSC_ALIGNMENT 0x21
+#define FSC_TLB_CONFLICT 0x30
+
+struct mmu_fault {
+	uint8_t fsc;
+	bool stage2;
+	bool s1ptw;
+	bool write; /* a walk's own write (access flag, dirty state) */
+	uint64_t ipa;
+};
+
+/* A translation of one address. */
+struct mmu_xlat {
+	uint64_t ipa, pa;
+	char *host;      /* of the byte; NULL: nothing answers at pa */
+	uint8_t prot;    /* PE_PROT_* that this level has now */
+	uint8_t attr;    /* MAIR-style memory attributes, stages combined */
+	uint8_t sh;      /* shareability */
+	bool device;     /* Device memory */
+	bool cacheable;  /* inner */
+	uint8_t log2;    /* log2 of the smaller block of the two stages */
+};
+
+/* Level, PAN and kind of a translation request. */
+struct mmu_req {
+	uint64_t va; /* canonical or not; tags are handled */
+	unsigned el; /* whose permissions */
+	unsigned regime;
+	bool pan;
+	unsigned acc;      /* ACC_* */
+	bool s1_only;      /* AT S1E..: the IPA is the answer */
+};
+
+/* 0, or -1 with *f filled. */
+int mmu_translate(struct pe *, const struct mmu_req *, struct mmu_xlat *, struct mmu_fault *);
+int mmu_stage2(struct pe *, uint64_t ipa, unsigned el, unsigned acc, bool walk, struct mmu_xlat *,
+    struct mmu_fault *);
+
+int mmu_create(struct pe *);
+void mmu_destroy(struct pe *);
+/* Pick pe->ctx and pe->tlb from the registers. */
+void mmu_select(struct pe *);
+/* Without its tag: sign-extended from bit 55 where TBI says so. */
+uint64_t mmu_untag(const struct pe *, uint64_t va, bool fetch);
+
+/* The codepage at pe->pc, or NULL with the exception taken. */
+struct codepage *mmu_fetch(struct pe *);
+/* Translate for cache maintenance; 0 with *pa, or INSN_EXC. */
+int mmu_cache_va(struct pe *, const struct insn *, uint64_t va, unsigned acc, uint64_t *pa);
+/* Raise the fault of a data access. */
+int mmu_data_abort(struct pe *, const struct insn *, uint64_t va, unsigned acc,
+    const struct mmu_fault *);
+
+/* TLB maintenance on this PE only. Everything may drop more than asked. */
+void mmu_flush_all(struct pe *);
+void mmu_flush_vmid(struct pe *, uint32_t vmid);
+void mmu_flush_asid(struct pe *, uint32_t vmid, uint32_t asid);
+void mmu_flush_va(struct pe *, uint32_t vmid, unsigned regime, uint64_t va);
+void mmu_flush_fetch(struct pe *); /* code pages moved */
+uint32_t mmu_vmid(const struct pe *);
+
+/* TLBI and AT instructions (tlbi.c, at.c); ENOENT when there is none. */
+int tlbi_op(struct pe *, uint32_t enc, uint64_t xt);
+int at_op(struct pe *, const struct insn *, uint32_t enc, uint64_t xt);
+
+#endif /* PE_MMU_H */

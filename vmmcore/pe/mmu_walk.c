@@ -1,0 +1,606 @@
+/*
+ * Translation table walks: stage 1 of the EL1&0 and EL2 regimes, stage 2, and
+ * their combination (DDI 0487, D8; AArch64.TranslateAddress).
+ *
+ * All granules, access flag and dirty state by hardware when the registers ask
+ * for them. Every table read goes through the pins; a table where nothing
+ * answers is an external abort on the walk, never a host fault.
+ */
+#include "pe/except.h"
+#include "pe/mmu.h"
+
+#define DESC_VALID BIT(0)
+#define DESC_TABLE BIT(1)
+#define DESC_AF BIT(10)
+#define DESC_DBM BIT(51)
+#define DESC_PXN BIT(53)
+#define DESC_UXN BIT(54)
+
+#define TCR_EPD0 BIT(7)
+#define TCR_A1 BIT(22)
+#define TCR_EPD1 BIT(23)
+#define TCR_TBI0 BIT(37)
+#define TCR_TBI1 BIT(38)
+#define TCR_HA BIT(39)
+#define TCR_HD BIT(40)
+#define TCR_HPD0 BIT(41)
+#define TCR_HPD1 BIT(42)
+#define TCR_E0PD0 BIT(55)
+#define TCR_E0PD1 BIT(56)
+
+static const uint8_t pa_bits[8] = { 32, 36, 40, 42, 44, 48, 48, 48 };
+
+/* One table walk: where it starts and what it found. */
+struct walk {
+	uint64_t table;   /* address of the next table */
+	unsigned grain;   /* log2 of the page size */
+	unsigned level;   /* of the next lookup */
+	unsigned outbits; /* output addresses beyond are address size faults */
+	unsigned first_bits; /* index bits of the first lookup */
+	uint64_t desc;
+	char *desc_host;
+	uint64_t desc_addr;
+	unsigned shift; /* of the leaf */
+	bool ap_table_ro, ap_table_noel0, uxn_table, pxn_table;
+};
+
+static int
+fault(struct mmu_fault *f, unsigned type, unsigned level, bool stage2, bool s1ptw, uint64_t ipa)
+{
+	f->fsc = (uint8_t)(type < FSC_ALIGNMENT && type != FSC_EXTERNAL ? type | (level & 3) : type);
+	f->stage2 = stage2;
+	f->s1ptw = s1ptw;
+	f->ipa = ipa;
+	f->write = false;
+	return (-1);
+}
+
+static uint64_t
+grain_mask(unsigned grain)
+{
+	return (GENMASK(47, grain));
+}
+
+/*
+ * Host address of the descriptor at stage-1 table address `addr`: through
+ * stage 2 when it is on.
+ */
+static char *
+s1_table_entry(struct pe *pe, uint64_t addr, bool stage2, struct mmu_fault *f, unsigned level)
+{
+	struct s2cache *c;
+	struct mmu_xlat x;
+	char *host;
+
+	if (stage2) {
+		c = &pe->mmu->s2[(addr >> 12) & (S2CACHE_SIZE - 1)];
+		if (c->ipa == (addr & ~UINT64_C(0xfff)) && c->vmid == mmu_vmid(pe))
+			return (c->host + (addr & 0xfff));
+		if (mmu_stage2(pe, addr, 1, ACC_READ, true, &x, f) != 0)
+			return (NULL);
+		if (x.host == NULL) {
+			fault(f, FSC_EXTERNAL_WALK, level, false, false, addr);
+			return (NULL);
+		}
+		c->ipa = addr & ~UINT64_C(0xfff);
+		c->vmid = mmu_vmid(pe);
+		c->host = x.host - (addr & 0xfff);
+		return (x.host);
+	}
+	host = pe->pins.pa2hva(pe->pins.ctx, addr, 8, PE_PROT_READ);
+	if (host == NULL)
+		fault(f, FSC_EXTERNAL_WALK, level, false, false, addr);
+	return (host);
+}
+
+/*
+ * Set bits of a descriptor as hardware does: only if it is still what was
+ * read. 0: done, 1: walk again, -1: fault in *f.
+ */
+static int
+update_desc(struct pe *pe, struct walk *w, uint64_t desc, bool via_stage2, struct mmu_fault *f)
+{
+	struct mmu_xlat x;
+	uint64_t old = w->desc;
+	char *p = w->desc_host;
+
+	if (via_stage2) {
+		if (mmu_stage2(pe, w->desc_addr, 1, ACC_READ | ACC_WRITE, true, &x, f) != 0) {
+			f->write = true;
+			return (-1);
+		}
+		p = x.host;
+	} else
+		p = pe->pins.pa2hva(pe->pins.ctx, w->desc_addr, 8, PE_PROT_WRITE);
+	if (p == NULL)
+		return (fault(f, FSC_EXTERNAL_WALK, w->level, false, false, w->desc_addr));
+	if (!__atomic_compare_exchange_n((uint64_t *)(void *)p, &old, desc, false, __ATOMIC_SEQ_CST,
+	    __ATOMIC_SEQ_CST))
+		return (1);
+	w->desc = desc;
+	return (0);
+}
+
+/*
+ * Follow tables from w->table to a leaf for `addr`. The caller has filled
+ * grain, level, table, outbits and first_bits.
+ */
+static int
+walk_tables(struct pe *pe, struct walk *w, uint64_t addr, unsigned stage, bool via_stage2, bool hpd,
+    uint64_t ipa, bool s1ptw, struct mmu_fault *f)
+{
+	unsigned stride = w->grain - 3, bits = w->first_bits;
+	unsigned el2stage = stage == 2;
+
+	for (;; w->level++) {
+		unsigned shift = w->grain + stride * (3 - w->level);
+		uint64_t idx = (addr >> shift) & ((UINT64_C(1) << bits) - 1);
+		char *p;
+
+		w->shift = shift;
+		w->desc_addr = w->table + idx * 8;
+		if (stage == 1)
+			p = s1_table_entry(pe, w->desc_addr, via_stage2, f, w->level);
+		else {
+			p = pe->pins.pa2hva(pe->pins.ctx, w->desc_addr, 8, PE_PROT_READ);
+			if (p == NULL)
+				fault(f, FSC_EXTERNAL_WALK, w->level, true, s1ptw, ipa);
+		}
+		if (p == NULL)
+			return (-1);
+		w->desc_host = p;
+		w->desc = __atomic_load_n((uint64_t *)(void *)p, __ATOMIC_ACQUIRE);
+		if ((w->desc & DESC_VALID) == 0)
+			return (fault(f, FSC_TRANSLATION, w->level, el2stage, s1ptw, ipa));
+		if (w->level == 3) {
+			if ((w->desc & DESC_TABLE) == 0)
+				return (fault(f, FSC_TRANSLATION, 3, el2stage, s1ptw, ipa));
+			break;
+		}
+		if ((w->desc & DESC_TABLE) == 0) {
+			/* Blocks: level 1 and 2 with 4K, level 2 with 16K and 64K. */
+			if (w->level == 0 || (w->level == 1 && w->grain != 12))
+				return (fault(f, FSC_TRANSLATION, w->level, el2stage, s1ptw, ipa));
+			break;
+		}
+		w->table = w->desc & grain_mask(w->grain);
+		if ((w->table >> w->outbits) != 0)
+			return (fault(f, FSC_ADDR_SIZE, w->level, el2stage, s1ptw, ipa));
+		if (stage == 1 && !hpd) {
+			w->ap_table_ro |= (w->desc & BIT(62)) != 0;
+			w->ap_table_noel0 |= (w->desc & BIT(61)) != 0;
+			w->uxn_table |= (w->desc & BIT(60)) != 0;
+			w->pxn_table |= (w->desc & BIT(59)) != 0;
+		}
+		bits = stride;
+	}
+	if (((w->desc & GENMASK(47, w->shift)) >> w->outbits) != 0)
+		return (fault(f, FSC_ADDR_SIZE, w->level, el2stage, s1ptw, ipa));
+	return (0);
+}
+
+/* -- stage 2 ----------------------------------------------------------------- */
+
+static int
+stage2_setup(const struct pe *pe, uint64_t ipa, struct walk *w, struct mmu_fault *f, bool s1ptw)
+{
+	uint64_t vtcr = pe->sr[SR_VTCR_EL2];
+	unsigned tsz = (unsigned)FIELD(vtcr, 0, 6), sl0 = (unsigned)FIELD(vtcr, 6, 2);
+	unsigned stride, inbits;
+
+	memset(w, 0, sizeof(*w));
+	switch (FIELD(vtcr, 14, 2)) {
+	case 1:
+		w->grain = 16;
+		w->level = 3 - sl0;
+		break;
+	case 2:
+		w->grain = 14;
+		w->level = 3 - sl0;
+		break;
+	default:
+		w->grain = 12;
+		w->level = 2 - sl0;
+		break;
+	}
+	stride = w->grain - 3;
+	inbits = 64 - (tsz < 16 ? 16 : tsz);
+	w->outbits = pa_bits[FIELD(vtcr, 16, 3)];
+	/* Reserved start levels and input sizes the level cannot cover. */
+	if (w->level > 3 || inbits <= w->grain + stride * (3 - w->level) ||
+	    inbits > w->grain + stride * (4 - w->level) + 4)
+		return (fault(f, FSC_TRANSLATION, 0, true, s1ptw, ipa));
+	if ((ipa >> inbits) != 0)
+		return (fault(f, FSC_TRANSLATION, 0, true, s1ptw, ipa));
+	w->first_bits = inbits - (w->grain + stride * (3 - w->level));
+	w->table = pe->sr[SR_VTTBR_EL2] & GENMASK(47, 1);
+	/* Concatenated tables are aligned to their whole size. */
+	w->table &= ~((UINT64_C(8) << w->first_bits) - 1);
+	if ((w->table >> w->outbits) != 0)
+		return (fault(f, FSC_ADDR_SIZE, 0, true, s1ptw, ipa));
+	return (0);
+}
+
+/* What stage 2 lets `el` do: S2AP and XN[1:0] (D8.4.2). */
+static unsigned
+stage2_prot(const struct pe *pe, uint64_t desc, unsigned el)
+{
+	unsigned prot = 0;
+
+	if ((desc & BIT(6)) != 0)
+		prot |= PE_PROT_READ;
+	if ((desc & BIT(7)) != 0)
+		prot |= PE_PROT_WRITE;
+	switch (FIELD(desc, 53, 2)) {
+	case 0:
+		prot |= PE_PROT_EXEC;
+		break;
+	case 1:
+		if (!pe_has(pe, PE_FEAT_XNX) || el == 0)
+			prot |= PE_PROT_EXEC;
+		break;
+	case 3:
+		if (pe_has(pe, PE_FEAT_XNX) && el == 1)
+			prot |= PE_PROT_EXEC;
+		break;
+	default:
+		break;
+	}
+	return (prot);
+}
+
+/* MemAttr[3:0] of stage 2 as a MAIR byte (D8.6.6). */
+static uint8_t
+stage2_attr(uint64_t desc)
+{
+	static const uint8_t cache[4] = { 0, 0x4, 0xb, 0xf };
+	unsigned outer = (unsigned)FIELD(desc, 4, 2), inner = (unsigned)FIELD(desc, 2, 2);
+
+	if (outer == 0)
+		return ((uint8_t)(inner << 2));
+	return ((uint8_t)((cache[outer] << 4) | cache[inner]));
+}
+
+int
+mmu_stage2(struct pe *pe, uint64_t ipa, unsigned el, unsigned acc, bool walk, struct mmu_xlat *x,
+    struct mmu_fault *f)
+{
+	uint64_t vtcr = pe->sr[SR_VTCR_EL2], desc;
+	struct walk w;
+	unsigned prot, need;
+	int r;
+
+again:
+	if (stage2_setup(pe, ipa, &w, f, walk) != 0)
+		return (-1);
+	if (walk_tables(pe, &w, ipa, 2, false, true, ipa, walk, f) != 0)
+		return (-1);
+
+	need = 0;
+	if ((acc & (ACC_WRITE | ACC_FETCH)) == 0 || (acc & ACC_ATOMIC) != 0 || walk)
+		need |= PE_PROT_READ;
+	if ((acc & (ACC_WRITE | ACC_ATOMIC)) != 0)
+		need |= PE_PROT_WRITE;
+	if ((acc & ACC_FETCH) != 0)
+		need |= PE_PROT_EXEC;
+
+	desc = w.desc;
+	if ((desc & DESC_AF) == 0) {
+		if ((vtcr & BIT(21)) == 0 || !pe_has(pe, PE_FEAT_HAFDBS))
+			return (fault(f, FSC_ACCESS, w.level, true, walk, ipa));
+		desc |= DESC_AF;
+	}
+	prot = stage2_prot(pe, desc, el);
+	if ((need & PE_PROT_WRITE) != 0 && (prot & PE_PROT_WRITE) == 0 && (desc & DESC_DBM) != 0 &&
+	    (vtcr & BIT(22)) != 0 && pe_has(pe, PE_FEAT_HAFDBS)) {
+		desc |= BIT(7);
+		prot |= PE_PROT_WRITE;
+	}
+	if ((prot & need) != need)
+		return (fault(f, FSC_PERMISSION, w.level, true, walk, ipa));
+	if (desc != w.desc) {
+		r = update_desc(pe, &w, desc, false, f);
+		if (r < 0) {
+			f->stage2 = true;
+			f->s1ptw = walk;
+			f->ipa = ipa;
+			return (-1);
+		}
+		if (r > 0)
+			goto again;
+	}
+	x->ipa = ipa;
+	x->pa = (desc & GENMASK(47, w.shift)) | (ipa & ((UINT64_C(1) << w.shift) - 1));
+	x->prot = (uint8_t)prot;
+	x->attr = stage2_attr(desc);
+	x->sh = (uint8_t)FIELD(desc, 8, 2);
+	x->device = (x->attr & 0xf0) == 0;
+	x->cacheable = !x->device && (x->attr & 0x0f) != 0x4;
+	x->log2 = (uint8_t)w.shift;
+	/* A walk may not go through Device memory when HCR_EL2.PTW is set. */
+	if (walk && x->device && (pe->sr[SR_HCR_EL2] & HCR_PTW) != 0)
+		return (fault(f, FSC_PERMISSION, w.level, true, true, ipa));
+	x->host = pe->pins.pa2hva(pe->pins.ctx, x->pa, 1,
+	    (need & PE_PROT_WRITE) != 0 ? PE_PROT_READ | PE_PROT_WRITE : PE_PROT_READ);
+	return (0);
+}
+
+/* -- stage 1 ----------------------------------------------------------------- */
+
+/* The half of the address space a VA is in and what TCR says of it. */
+struct half {
+	uint64_t ttbr;
+	unsigned tsz, grain;
+	bool tbi, epd, hpd, e0pd;
+};
+
+static void
+el1_half(const struct pe *pe, bool high, struct half *h)
+{
+	static const uint8_t tg0[4] = { 12, 16, 14, 12 }, tg1[4] = { 12, 14, 12, 16 };
+	uint64_t tcr = pe->sr[SR_TCR_EL1];
+
+	if (high) {
+		h->ttbr = pe->sr[SR_TTBR1_EL1];
+		h->tsz = (unsigned)FIELD(tcr, 16, 6);
+		h->grain = tg1[FIELD(tcr, 30, 2)];
+		h->tbi = (tcr & TCR_TBI1) != 0;
+		h->epd = (tcr & TCR_EPD1) != 0;
+		h->hpd = (tcr & TCR_HPD1) != 0;
+		h->e0pd = (tcr & TCR_E0PD1) != 0 && pe_has(pe, PE_FEAT_E0PD);
+	} else {
+		h->ttbr = pe->sr[SR_TTBR0_EL1];
+		h->tsz = (unsigned)FIELD(tcr, 0, 6);
+		h->grain = tg0[FIELD(tcr, 14, 2)];
+		h->tbi = (tcr & TCR_TBI0) != 0;
+		h->epd = (tcr & TCR_EPD0) != 0;
+		h->hpd = (tcr & TCR_HPD0) != 0;
+		h->e0pd = (tcr & TCR_E0PD0) != 0 && pe_has(pe, PE_FEAT_E0PD);
+	}
+}
+
+static void
+el2_half(const struct pe *pe, struct half *h)
+{
+	static const uint8_t tg0[4] = { 12, 16, 14, 12 };
+	uint64_t tcr = pe->sr[SR_TCR_EL2];
+
+	h->ttbr = pe->sr[SR_TTBR0_EL2];
+	h->tsz = (unsigned)FIELD(tcr, 0, 6);
+	h->grain = tg0[FIELD(tcr, 14, 2)];
+	h->tbi = (tcr & BIT(20)) != 0;
+	h->epd = false;
+	h->hpd = (tcr & BIT(24)) != 0;
+	h->e0pd = false;
+}
+
+uint64_t
+mmu_untag(const struct pe *pe, uint64_t va, bool fetch)
+{
+	bool high = (va & BIT(55)) != 0, tbi;
+
+	(void)fetch;
+	if (pe->el == 2) {
+		tbi = (pe->sr[SR_TCR_EL2] & BIT(20)) != 0;
+		high = false;
+	} else
+		tbi = (pe->sr[SR_TCR_EL1] & (high ? TCR_TBI1 : TCR_TBI0)) != 0;
+	if (!tbi)
+		return (va);
+	return (high ? va | GENMASK(63, 56) : va & GENMASK(55, 0));
+}
+
+/* Permissions of a stage-1 leaf for one level (D8.4.1). */
+static unsigned
+stage1_prot(const struct pe *pe, const struct mmu_req *rq, const struct walk *w, uint64_t desc,
+    uint64_t sctlr)
+{
+	bool el0 = (desc & BIT(6)) != 0 && !w->ap_table_noel0;
+	bool ro = (desc & BIT(7)) != 0 || w->ap_table_ro;
+	bool uxn = (desc & DESC_UXN) != 0 || w->uxn_table;
+	bool pxn = (desc & DESC_PXN) != 0 || w->pxn_table;
+	bool wxn = (sctlr & SCTLR_WXN) != 0;
+	unsigned prot = 0;
+
+	if (rq->regime == 2) {
+		prot = PE_PROT_READ | (ro ? 0 : PE_PROT_WRITE);
+		if (!uxn && !(wxn && !ro))
+			prot |= PE_PROT_EXEC;
+		return (prot);
+	}
+	if (rq->el == 0) {
+		if (el0)
+			prot = PE_PROT_READ | (ro ? 0 : PE_PROT_WRITE);
+		if (!uxn && !(wxn && (prot & PE_PROT_WRITE) != 0))
+			prot |= PE_PROT_EXEC;
+		return (prot);
+	}
+	prot = PE_PROT_READ | (ro ? 0 : PE_PROT_WRITE);
+	/* What EL0 may write, EL1 may not execute. */
+	if (!pxn && !(wxn && !ro) && !(el0 && !ro))
+		prot |= PE_PROT_EXEC;
+	if (rq->pan && (el0 || ((sctlr & SCTLR_EPAN) != 0 && !uxn && pe_has(pe, PE_FEAT_EPAN))))
+		prot &= ~(unsigned)(PE_PROT_READ | PE_PROT_WRITE);
+	return (prot);
+}
+
+static unsigned
+need_of(unsigned acc)
+{
+	if ((acc & ACC_FETCH) != 0)
+		return (PE_PROT_EXEC);
+	if ((acc & ACC_ATOMIC) != 0)
+		return (PE_PROT_READ | PE_PROT_WRITE);
+	if ((acc & ACC_WRITE) != 0)
+		return (PE_PROT_WRITE);
+	return (PE_PROT_READ);
+}
+
+/* Stage 1 switched off: flat, with the attributes of D8.2.10. */
+static int
+stage1_off(const struct pe *pe, const struct mmu_req *rq, uint64_t va, struct mmu_xlat *x,
+    struct mmu_fault *f)
+{
+	uint64_t sctlr = rq->regime == 2 ? pe->sr[SR_SCTLR_EL2] : pe->sr[SR_SCTLR_EL1];
+
+	if ((va >> 48) != 0)
+		return (fault(f, FSC_ADDR_SIZE, 0, false, false, 0));
+	x->ipa = va;
+	x->prot = PE_PROT_READ | PE_PROT_WRITE | PE_PROT_EXEC;
+	x->log2 = 12;
+	if (rq->regime == 1 && (pe->sr[SR_HCR_EL2] & HCR_DC) != 0) {
+		x->attr = 0xff;
+		x->device = false;
+		x->cacheable = true;
+		x->sh = 0;
+	} else if ((rq->acc & ACC_FETCH) != 0) {
+		x->cacheable = (sctlr & SCTLR_I) != 0;
+		x->attr = x->cacheable ? 0xaa : 0x44;
+		x->device = false;
+		x->sh = 2;
+	} else {
+		x->attr = 0;
+		x->device = true;
+		x->cacheable = false;
+		x->sh = 2;
+	}
+	return (0);
+}
+
+static int
+stage1(struct pe *pe, const struct mmu_req *rq, bool stage2, struct mmu_xlat *x,
+    struct mmu_fault *f)
+{
+	uint64_t sctlr = rq->regime == 2 ? pe->sr[SR_SCTLR_EL2] : pe->sr[SR_SCTLR_EL1];
+	uint64_t tcr = rq->regime == 2 ? pe->sr[SR_TCR_EL2] : pe->sr[SR_TCR_EL1];
+	uint64_t mair = rq->regime == 2 ? pe->sr[SR_MAIR_EL2] : pe->sr[SR_MAIR_EL1];
+	uint64_t va = rq->va, ext, desc;
+	bool high = (va & BIT(55)) != 0, ha, hd;
+	unsigned inbits, stride, prot, need;
+	struct half h;
+	struct walk w;
+	int r;
+
+	if (rq->regime == 2)
+		el2_half(pe, &h);
+	else
+		el1_half(pe, high, &h);
+	if (h.tbi)
+		va = high ? va | GENMASK(63, 56) : va & GENMASK(55, 0);
+	if (rq->regime == 2 ? (sctlr & SCTLR_M) == 0 :
+	    (sctlr & SCTLR_M) == 0 || (pe->sr[SR_HCR_EL2] & (HCR_DC | HCR_TGE)) != 0)
+		return (stage1_off(pe, rq, va, x, f));
+
+	if (rq->regime == 2) {
+		ha = (tcr & BIT(21)) != 0;
+		hd = (tcr & BIT(22)) != 0;
+		high = false;
+	} else {
+		ha = (tcr & TCR_HA) != 0;
+		hd = (tcr & TCR_HD) != 0;
+	}
+	ha = ha && pe_has(pe, PE_FEAT_HAFDBS);
+	hd = hd && ha;
+
+again:
+	if (h.tsz < 16 || h.tsz > 39 || h.epd || (h.e0pd && rq->el == 0))
+		return (fault(f, FSC_TRANSLATION, 0, false, false, 0));
+	inbits = 64 - h.tsz;
+	ext = high ? ~UINT64_C(0) : 0;
+	if ((va >> inbits) != (ext >> inbits))
+		return (fault(f, FSC_TRANSLATION, 0, false, false, 0));
+	memset(&w, 0, sizeof(w));
+	w.grain = h.grain;
+	stride = h.grain - 3;
+	w.level = 4 - (inbits - h.grain + stride - 1) / stride;
+	w.first_bits = inbits - (h.grain + stride * (3 - w.level));
+	w.outbits = pa_bits[rq->regime == 2 ? FIELD(tcr, 16, 3) : FIELD(tcr, 32, 3)];
+	w.table = h.ttbr & GENMASK(47, 1);
+	w.table &= ~((UINT64_C(8) << w.first_bits) - 1);
+	if ((w.table >> w.outbits) != 0)
+		return (fault(f, FSC_ADDR_SIZE, 0, false, false, 0));
+	if (walk_tables(pe, &w, va, 1, stage2, h.hpd, 0, false, f) != 0)
+		return (-1);
+
+	desc = w.desc;
+	if ((desc & DESC_AF) == 0) {
+		if (!ha)
+			return (fault(f, FSC_ACCESS, w.level, false, false, 0));
+		desc |= DESC_AF;
+	}
+	need = need_of(rq->acc);
+	/* DBM: read-only now means clean, not forbidden. */
+	if (hd && (desc & DESC_DBM) != 0 && (desc & BIT(7)) != 0 &&
+	    (need & PE_PROT_WRITE) != 0 && (rq->acc & ACC_CM) == 0) {
+		uint64_t dirty = desc & ~BIT(7);
+
+		if ((stage1_prot(pe, rq, &w, dirty, sctlr) & need) == need)
+			desc = dirty;
+	}
+	prot = stage1_prot(pe, rq, &w, desc, sctlr);
+	if ((prot & need) != need)
+		return (fault(f, FSC_PERMISSION, w.level, false, false, 0));
+	if (desc != w.desc) {
+		r = update_desc(pe, &w, desc, stage2, f);
+		if (r < 0)
+			return (-1);
+		if (r > 0)
+			goto again;
+	}
+	x->ipa = (desc & GENMASK(47, w.shift)) | (va & ((UINT64_C(1) << w.shift) - 1));
+	x->prot = (uint8_t)prot;
+	x->attr = (uint8_t)(mair >> (8 * FIELD(desc, 2, 3)));
+	x->sh = (uint8_t)FIELD(desc, 8, 2);
+	x->device = (x->attr & 0xf0) == 0;
+	x->cacheable = !x->device && (x->attr & 0x0f) != 0x4;
+	if ((rq->acc & ACC_FETCH) != 0 && (sctlr & SCTLR_I) == 0)
+		x->cacheable = false;
+	x->log2 = (uint8_t)w.shift;
+	return (0);
+}
+
+/* The weaker of two attribute bytes (D8.6.6). */
+static uint8_t
+combine_attr(uint8_t a, uint8_t b)
+{
+	uint8_t ao = a >> 4, bo = b >> 4, ai = a & 15, bi = b & 15;
+
+	if (ao == 0 || bo == 0) {
+		if (ao == 0 && bo == 0)
+			return (a < b ? a : b);
+		return (ao == 0 ? a : b);
+	}
+	return ((uint8_t)(((ao == 4 || bo == 4 ? 4 : (ao < bo ? ao : bo)) << 4) |
+	    (ai == 4 || bi == 4 ? 4 : (ai < bi ? ai : bi))));
+}
+
+int
+mmu_translate(struct pe *pe, const struct mmu_req *rq, struct mmu_xlat *x, struct mmu_fault *f)
+{
+	bool stage2 = rq->regime == 1 && (pe->sr[SR_HCR_EL2] & (HCR_VM | HCR_DC)) != 0;
+	struct mmu_xlat s2;
+	unsigned el = rq->el;
+
+	memset(f, 0, sizeof(*f));
+	if (stage1(pe, rq, stage2, x, f) != 0)
+		return (-1);
+	if (!stage2 || rq->s1_only) {
+		x->pa = x->ipa;
+		if (!rq->s1_only)
+			x->host = pe->pins.pa2hva(pe->pins.ctx, x->pa, 1,
+			    (rq->acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? PE_PROT_READ | PE_PROT_WRITE :
+			    PE_PROT_READ);
+		return (0);
+	}
+	if (mmu_stage2(pe, x->ipa, el, rq->acc, false, &s2, f) != 0)
+		return (-1);
+	x->pa = s2.pa;
+	x->host = s2.host;
+	x->prot &= s2.prot;
+	x->attr = combine_attr(x->attr, s2.attr);
+	x->device = x->device || s2.device;
+	x->cacheable = x->cacheable && s2.cacheable;
+	if (s2.log2 < x->log2)
+		x->log2 = s2.log2;
+	return (0);
+}

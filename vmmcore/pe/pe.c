@@ -1,0 +1,91 @@
+/*
+ * Life of a processing element: creation, cold reset, destruction.
+ */
+#include <stdlib.h>
+
+#include "pe/cluster.h"
+#include "pe/codecache.h"
+#include "pe/except.h"
+#include "pe/gic_cpuif.h"
+#include "pe/mmu.h"
+#include "pe/sysreg.h"
+#include "pe/timer.h"
+
+struct pe *
+pe_create(struct pe_cluster *cluster, const struct pe_pins *pins, const struct pe_config *cfg)
+{
+	/* Aligned for the vector registers. */
+	struct pe *pe = aligned_alloc(64, (sizeof(*pe) + 63) & ~(size_t)63);
+
+	if (pe == NULL)
+		return (NULL);
+	memset(pe, 0, sizeof(*pe));
+	pe->pins = *pins;
+	pe->cfg = *cfg;
+	if (pe->cfg.list_regs == 0 || pe->cfg.list_regs > 16)
+		pe->cfg.list_regs = 4;
+	if (pe->cfg.vmid_bits != 8)
+		pe->cfg.vmid_bits = 16;
+	if (pe->cfg.midr == 0)
+		pe->cfg.midr = 0x410fd000;
+	pe->gic = gic_create(pe);
+	pe->timer = pe_timer_create(pe);
+	if (pe->gic == NULL || pe->timer == NULL || mmu_create(pe) != 0 ||
+	    codecache_create(pe) != 0) {
+		pe_destroy(pe);
+		return (NULL);
+	}
+	pe->cluster = cluster;
+	pe_reset(pe);
+	cluster_join(pe);
+	return (pe);
+}
+
+void
+pe_destroy(struct pe *pe)
+{
+	if (pe == NULL)
+		return;
+	cluster_leave(pe);
+	codecache_destroy(pe);
+	if (pe->mmu != NULL)
+		mmu_destroy(pe);
+	if (pe->timer != NULL)
+		pe_timer_destroy(pe->timer);
+	if (pe->gic != NULL)
+		gic_destroy(pe->gic);
+	free(pe);
+}
+
+void
+pe_reset(struct pe *pe)
+{
+	memset(pe->x, 0, sizeof(pe->x));
+	memset(pe->v, 0, sizeof(pe->v));
+	memset(&pe->gpr, 0, sizeof(pe->gpr));
+	memset(pe->sp_el, 0, sizeof(pe->sp_el));
+	memset(&pe->fp, 0, sizeof(pe->fp));
+	pe->nzcv = 0;
+	pe->pstate = (uint32_t)(PS_DAIF | PS_SP) | (2u << PS_EL_SHIFT);
+	pe->el = 2;
+	pe->pc = 0;
+	pe->excl_size = 0;
+	pe->event = false;
+	pe->exit = false;
+	for (unsigned i = 0; i < SR_COUNT; i++)
+		pe->sr[i] = sysregs[i].reset;
+	pe->sr[SR_VPIDR_EL2] = pe->cfg.midr;
+	pe->sr[SR_VMPIDR_EL2] = pe->cfg.mpidr;
+	pe_timer_reset(pe);
+	gic_reset(pe);
+	mmu_flush_all(pe);
+	codecache_drop_all(pe);
+	pe->mmu->stale = true;
+	pe_context_changed(pe);
+}
+
+const struct pe_counters *
+pe_counters(const struct pe *pe)
+{
+	return (&pe->count);
+}

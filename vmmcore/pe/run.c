@@ -1,0 +1,165 @@
+/*
+ * The run loop: from ERET out of EL2 to the next exception into it.
+ *
+ * Instructions of one page run in a tight loop of one indirect call each.
+ * Taken branches count a slice down; when it is used up, and whenever
+ * something may have unmasked an interrupt (slice set to 0), poll() looks at
+ * the pins, the timers and the mailbox. So a branch costs one decrement, and
+ * an interrupt waits for PE_SLICE taken branches at most.
+ */
+#include "pe/cluster.h"
+#include "pe/codecache.h"
+#include "pe/except.h"
+#include "pe/gic_cpuif.h"
+#include "pe/mmu.h"
+
+/* Take the most urgent interrupt that is not masked. True: one was taken. */
+static bool
+take_interrupt(struct pe *pe, bool poked)
+{
+	uint64_t hcr = pe->sr[SR_HCR_EL2];
+	bool below = pe->el < 2;
+	uint32_t ps = pe->pstate;
+
+	/* Physical: to EL2 whatever PSTATE says when HCR routes them there. */
+	if (poked || gic_phys_irq(pe)) {
+		if (below && (hcr & (HCR_IMO | HCR_TGE)) != 0) {
+			pe_take_async(pe, 2, PE_VEC_IRQ);
+			return (true);
+		}
+		if ((ps & PS_I) == 0 && !poked) {
+			pe_take_async(pe, below ? 1 : 2, PE_VEC_IRQ);
+			return (true);
+		}
+	}
+	if (gic_phys_fiq(pe)) {
+		if (below && (hcr & (HCR_FMO | HCR_TGE)) != 0) {
+			pe_take_async(pe, 2, PE_VEC_FIQ);
+			return (true);
+		}
+		if ((ps & PS_F) == 0) {
+			pe_take_async(pe, below ? 1 : 2, PE_VEC_FIQ);
+			return (true);
+		}
+	}
+	if (!below || (hcr & HCR_TGE) != 0)
+		return (false);
+	if ((hcr & (HCR_AMO | HCR_VSE)) == (HCR_AMO | HCR_VSE) && (ps & PS_A) == 0) {
+		pe->sr[SR_HCR_EL2] &= ~HCR_VSE;
+		pe->sr[SR_ESR_EL1] = ((uint64_t)EC_SERROR << 26) | ESR_IL;
+		pe_take_async(pe, 1, PE_VEC_SERROR);
+		return (true);
+	}
+	if ((hcr & HCR_FMO) != 0 && (ps & PS_F) == 0 && ((hcr & HCR_VF) != 0 || gic_virt_fiq(pe))) {
+		pe_take_async(pe, 1, PE_VEC_FIQ);
+		return (true);
+	}
+	if ((hcr & HCR_IMO) != 0 && (ps & PS_I) == 0 && ((hcr & HCR_VI) != 0 || gic_virt_irq(pe))) {
+		pe_take_async(pe, 1, PE_VEC_IRQ);
+		return (true);
+	}
+	return (false);
+}
+
+static void
+poll(struct pe *pe)
+{
+	uint64_t epoch;
+	bool poked;
+
+	pe->slice = PE_SLICE;
+	pe->count.polls++;
+	(void)cluster_serve(pe);
+	epoch = pe->pins.code_epoch == NULL ? 0 : atomic_load_explicit(pe->pins.code_epoch,
+	    memory_order_acquire);
+	if (pe->code_stale || epoch != pe->code_epoch_seen) {
+		pe->code_stale = false;
+		pe->code_epoch_seen = epoch;
+		codecache_drop_all(pe);
+		pe->slice = PE_SLICE;
+	}
+	poked = (atomic_load_explicit(&pe->request, memory_order_relaxed) & PE_REQ_POKE) != 0;
+	if (poked)
+		atomic_fetch_and(&pe->request, ~PE_REQ_POKE);
+	(void)take_interrupt(pe, poked);
+}
+
+/*
+ * Without a cacheable fetch nothing decoded earlier may be trusted: compare
+ * each word before it runs.
+ */
+static int
+run_uncached(struct pe *pe, struct codepage *page, struct insn *in)
+{
+	int r;
+
+	for (;; in++) {
+		if (in != &page->end) {
+			unsigned i = (unsigned)(in - page->insn);
+
+			if (in->op != A64_UNDECODED &&
+			    in->word != __atomic_load_n(&page->words[i], __ATOMIC_RELAXED))
+				in->op = A64_UNDECODED;
+		}
+		r = a64_handler[in->op](pe, in);
+		pe->count.insns++;
+		if (r != INSN_NEXT)
+			return (r);
+	}
+}
+
+static void
+execute(struct pe *pe)
+{
+	struct codepage *page;
+	struct insn *in, *first;
+	int r;
+
+	for (;;) {
+		if (unlikely(pe->slice <= 0))
+			poll(pe);
+		if (unlikely(pe->exit))
+			return;
+		page = mmu_fetch(pe);
+		if (unlikely(page == NULL))
+			continue;
+		in = &page->insn[(pe->pc & 0xfff) >> 2];
+		if (unlikely(pe->mmu->fetch_uncached)) {
+			if (run_uncached(pe, page, in) == INSN_BRANCH)
+				pe->slice--;
+			continue;
+		}
+		for (;;) {
+			first = in;
+			while ((r = a64_handler[in->op](pe, in)) == INSN_NEXT)
+				in++;
+			pe->count.insns += (uint64_t)(in - first) + 1;
+			if (r != INSN_BRANCH || --pe->slice <= 0 ||
+			    ((pe->pc ^ pe->pc_page) & ~UINT64_C(0xffc)) != 0)
+				break;
+			in = &page->insn[(pe->pc & 0xfff) >> 2];
+		}
+	}
+}
+
+struct pe_gpr *
+pe_gpr(struct pe *pe)
+{
+	return (&pe->gpr);
+}
+
+int
+pe_run(struct pe *pe)
+{
+	memcpy(pe->x, pe->gpr.x, sizeof(pe->gpr.x));
+	memcpy(pe->v, pe->gpr.v, sizeof(pe->gpr.v));
+	pe->x[REG_ZR] = 0;
+	atomic_store(&pe->inside, 1);
+	pe->exit = false;
+	(void)pe_eret(pe);
+	execute(pe);
+	atomic_store(&pe->inside, 0);
+	memcpy(pe->gpr.x, pe->x, sizeof(pe->gpr.x));
+	memcpy(pe->gpr.v, pe->v, sizeof(pe->gpr.v));
+	return (pe->exit_vec);
+}
