@@ -1,0 +1,706 @@
+/*
+ * A guest's GICv3: the state machine of its interrupts and their way through
+ * the list registers (IHI 0069, chapters 4 and 6; FreeBSD's vgic_v3.c for the
+ * names).
+ *
+ * An interrupt's state is in struct vgic_v3_irq while its vCPU is out of the
+ * guest. vgic_flush_hwstate() chooses what the list registers hold for the
+ * next stay in the guest, vgic_sync_hwstate() takes it back. In between only
+ * new edges and line changes are recorded, and the vCPU is kicked for them.
+ *
+ * More interrupts than list registers: the pending one that comes first always
+ * has a list register, then the active ones, then the other pending ones.
+ *	pending ones are outside	NPIE: an exit when none is left inside
+ *	active ones are outside		LRENPIE and TDIR: an exit at their end
+ * so nothing waits for an exit that may never come.
+ *
+ * A level-sensitive interrupt that is loaded pending asks for an exit at its
+ * end (EOI); if the guest's handler made an exit before, to quieten its
+ * device, the list register has been rewritten without it and there is none.
+ *
+ * Not here: the register frames (vgic_v3_mmio.c), who raises lines (vgic.c).
+ */
+#include "vmm/io/vgic.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/arm64.h"
+#include "vmm/io/vgic_v3_reg.h"
+
+#define PRIO_IDLE 0xffu
+
+/* -- visits -------------------------------------------------------------------- */
+
+static struct vgic_v3_cpu *
+cpu_of(struct vgic_visit *v, int cpu)
+{
+	return (&hyp_ctx(v->hyp, (unsigned)cpu)->vgic_cpu);
+}
+
+static void
+map_set(struct vgic_v3_cpu *cpu, uint32_t intid)
+{
+	cpu->map[intid / 64] |= UINT64_C(1) << (intid % 64);
+	atomic_store(&cpu->hint, 1);
+}
+
+static void
+map_clear(struct vgic_v3_cpu *cpu, uint32_t intid)
+{
+	unsigned i;
+	uint64_t any = 0;
+
+	cpu->map[intid / 64] &= ~(UINT64_C(1) << (intid % 64));
+	for (i = 0; i < VGIC_WORDS; i++)
+		any |= cpu->map[i];
+	if (any == 0)
+		atomic_store(&cpu->hint, 0);
+}
+
+/* Somebody died with the lock held: derive again what is derived. */
+static void
+rebuild(struct vgic_visit *v)
+{
+	struct vgic_v3_irq *irq;
+	struct vgic_v3_cpu *cpu;
+	uint32_t c, n;
+
+	for (c = 0; c < v->hyp->maxcpus; c++) {
+		cpu = cpu_of(v, (int)c);
+		memset(cpu->map, 0, sizeof(cpu->map));
+		cpu->hold = 0;
+	}
+	for (c = 0; c < v->hyp->maxcpus; c++) {
+		for (n = 0; n < (c == 0 ? VGIC_I_NUM : VGIC_PRV_I_NUM); n++) {
+			irq = vgic_irq(v, (int)c, n);
+			if (irq->in_lr != 0 && irq->owner >= 0) {
+				map_set(cpu_of(v, irq->owner), n);
+				continue;
+			}
+			if (!irq->active)
+				irq->owner = -1;
+			else if (irq->owner >= 0)
+				map_set(cpu_of(v, irq->owner), n);
+			vgic_irq_changed(v, n, irq);
+		}
+	}
+}
+
+void
+vgic_enter(struct vgic_visit *v, struct hyp *hyp, int self)
+{
+	v->hyp = hyp;
+	v->vgic = &hyp->vgic;
+	v->self = self;
+	v->notify = 0;
+	v->held = 0;
+	if (sys_lock(&hyp->vgic.lock) == EOWNERDEAD)
+		rebuild(v);
+}
+
+void
+vgic_leave(struct vgic_visit *v)
+{
+	uint64_t m;
+	int c;
+
+	for (m = v->held; m != 0; m &= m - 1)
+		cpu_of(v, __builtin_ctzll(m))->hold--;
+	sys_unlock(&v->vgic->lock);
+	for (m = v->notify; m != 0; m &= m - 1) {
+		c = __builtin_ctzll(m);
+		if (c != v->self)
+			vcpu_notify(hyp_ctx(v->hyp, (unsigned)c));
+	}
+}
+
+struct vgic_v3_irq *
+vgic_irq(struct vgic_visit *v, int cpu, uint32_t intid)
+{
+	if (intid >= VGIC_I_NUM)
+		return (NULL);
+	if (intid >= VGIC_PRV_I_NUM)
+		return (&v->vgic->spi[intid - VGIC_PRV_I_NUM]);
+	if (cpu < 0 || (uint32_t)cpu >= v->hyp->maxcpus)
+		return (NULL);
+	return (&cpu_of(v, cpu)->irq[intid]);
+}
+
+bool
+vgic_irq_pending(const struct vgic_v3_irq *irq)
+{
+	return (irq->latch || (!irq->edge && irq->level));
+}
+
+/* May it be forwarded to its vCPU? */
+static bool
+deliverable(const struct vgic_v3 *vgic, const struct vgic_v3_irq *irq)
+{
+	return (irq->enabled && ((vgic->gicd_ctlr >> irq->group) & 1) != 0);
+}
+
+void
+vgic_irq_changed(struct vgic_visit *v, uint32_t intid, struct vgic_v3_irq *irq)
+{
+	bool pending = vgic_irq_pending(irq);
+	int want;
+
+	if (irq->in_lr != 0) {
+		/* it runs with what was loaded: fetch it to look again */
+		v->notify |= UINT64_C(1) << irq->owner;
+		return;
+	}
+	if (irq->active && irq->owner >= 0)
+		want = irq->owner; /* it ends where it was acknowledged */
+	else
+		want = irq->active || pending ? irq->target : -1;
+	if (want != irq->owner) {
+		if (irq->owner >= 0)
+			map_clear(cpu_of(v, irq->owner), intid);
+		if (want >= 0)
+			map_set(cpu_of(v, want), intid);
+		irq->owner = (int16_t)want;
+	}
+	if (want >= 0 && pending && deliverable(v->vgic, irq))
+		v->notify |= UINT64_C(1) << want;
+}
+
+void
+vgic_all_changed(struct vgic_visit *v)
+{
+	uint32_t c, n, w;
+	uint64_t m;
+
+	/* what is pending is on some map */
+	for (c = 0; c < v->hyp->maxcpus; c++) {
+		for (w = 0; w < VGIC_WORDS; w++) {
+			for (m = cpu_of(v, (int)c)->map[w]; m != 0; m &= m - 1) {
+				n = w * 64 + (uint32_t)__builtin_ctzll(m);
+				vgic_irq_changed(v, n, vgic_irq(v, (int)c, n));
+			}
+		}
+	}
+}
+
+void
+vgic_irq_deactivate(struct vgic_visit *v, uint32_t intid, struct vgic_v3_irq *irq)
+{
+	/* of a hardware interrupt, vgic_v3_restore() sets the physical state */
+	irq->active = 0;
+	vgic_irq_changed(v, intid, irq);
+}
+
+void
+vgic_irq_fetch(struct vgic_visit *v, struct vgic_v3_irq *irq)
+{
+	struct hypctx *ctx;
+	int owner;
+
+	while (irq->in_lr != 0) {
+		owner = irq->owner;
+		ctx = hyp_ctx(v->hyp, (unsigned)owner);
+		if (((v->held >> owner) & 1) == 0) {
+			v->held |= UINT64_C(1) << owner;
+			ctx->vgic_cpu.hold++;
+		}
+		sys_unlock(&v->vgic->lock);
+		vcpu_notify(ctx);
+		while (atomic_load(&ctx->vgic_cpu.in_guest) != 0)
+			sched_yield();
+		if (sys_lock(&v->vgic->lock) == EOWNERDEAD)
+			rebuild(v);
+	}
+}
+
+/* -- affinity ---------------------------------------------------------------------- */
+
+uint64_t
+vgic_vcpu_affinity(unsigned vcpuid)
+{
+	/* SGIs without range selector reach 16 vCPUs of a cluster */
+	return ((vcpuid & 0xf) | ((uint64_t)(vcpuid >> 4) & 0xff) << 8 |
+	    ((uint64_t)(vcpuid >> 12) & 0xff) << 16 | ((uint64_t)(vcpuid >> 20) & 0xff) << 32);
+}
+
+int
+vgic_affinity_to_cpu(struct vgic_visit *v, uint64_t affinity)
+{
+	uint64_t id = (affinity & 0xf) | FIELD64(affinity, 8, 8) << 4 |
+	    FIELD64(affinity, 16, 8) << 12 | FIELD64(affinity, 32, 8) << 20;
+
+	if ((affinity & 0xf0) != 0 || id >= v->vgic->ncpus)
+		return (-1);
+	return ((int)id);
+}
+
+int
+vgic_route(struct vgic_visit *v, uint64_t irouter)
+{
+	uint32_t i, c;
+
+	if ((irouter & GICD_IROUTER_IRM) == 0)
+		return (vgic_affinity_to_cpu(v, irouter & GIC_AFFINITY));
+	/* 1 of N: the next vCPU that is up and awake */
+	for (i = 0; i < v->vgic->ncpus; i++) {
+		c = (v->vgic->one_of_n + i) % v->vgic->ncpus;
+		if (hyp_cpu_active(v->hyp, c) && cpu_of(v, (int)c)->waker == 0) {
+			v->vgic->one_of_n = (c + 1) % v->vgic->ncpus;
+			return ((int)c);
+		}
+	}
+	return (0);
+}
+
+/* -- creation ----------------------------------------------------------------------- */
+
+static void
+irq_init(struct vgic_v3_irq *irq, int target)
+{
+	memset(irq, 0, sizeof(*irq));
+	irq->target = (int16_t)target;
+	irq->owner = -1;
+	/*
+	 * IGROUPR is UNKNOWN at reset. Group 1, because kernels of the time of
+	 * the first hypervisors never wrote it.
+	 */
+	irq->group = 1;
+}
+
+int
+vgic_vminit(struct hyp *hyp)
+{
+	struct vgic_v3 *vgic = &hyp->vgic;
+	unsigned i;
+	int error;
+
+	if ((error = sys_lock_init(&vgic->lock)) != 0)
+		return (error);
+	for (i = 0; i < VGIC_SPI_NUM; i++)
+		irq_init(&vgic->spi[i], 0);
+	return (0);
+}
+
+void
+vgic_cpuinit(struct hypctx *hypctx)
+{
+	struct hyp *hyp = hypctx_hyp(hypctx);
+	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
+	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
+	struct vgic_v3_irq *irq;
+	struct vgic_visit v;
+	uint32_t n;
+
+	vgic_enter(&v, hyp, (int)hypctx->vcpuid);
+	if (cpu->present) {
+		/* a reset of the core: its redistributor stays, but nothing is active */
+		for (n = 0; n < VGIC_I_NUM; n++) {
+			irq = vgic_irq(&v, (int)hypctx->vcpuid, n);
+			if (irq->owner != (int)hypctx->vcpuid)
+				continue;
+			irq->in_lr = 0;
+			vgic_irq_deactivate(&v, n, irq);
+		}
+	} else {
+		for (n = 0; n < VGIC_PRV_I_NUM; n++) {
+			irq_init(&cpu->irq[n], (int)hypctx->vcpuid);
+			if (n < VGIC_SGI_NUM)
+				cpu->irq[n].enabled = cpu->irq[n].edge = 1;
+		}
+		cpu->irq[GT_VIRT_IRQ].hw = 1;
+		cpu->waker = 1;
+		cpu->present = 1;
+	}
+	cpu->vcpuid = hypctx->vcpuid;
+	cpu->lr_used = cpu->lr_pending = cpu->evicted = 0;
+	cpu->hold = 0;
+	atomic_store(&cpu->in_guest, 0);
+
+	memset(regs, 0, sizeof(*regs));
+	regs->ich_lr_num = hyp->list_regs >= 1 && hyp->list_regs <= VGIC_MAXLR ? hyp->list_regs :
+	    1;
+	regs->ich_lr_live = regs->ich_lr_num;
+	/*
+	 * ICH_VMCR_EL2 at reset:
+	 *	VPMR 0xf8	nothing masked: kernels that never write ICC_PMR
+	 *	VBPR0/1 2, 3	the smallest: every priority preempts
+	 *	VENG0/1		both groups on
+	 */
+	regs->ich_vmcr_el2 = (UINT64_C(0xf8) << 24) | (UINT64_C(2) << 21) | (UINT64_C(3) << 18) |
+	    ICH_VMCR_VFIQEN | ICH_VMCR_VENG(0) | ICH_VMCR_VENG(1);
+	regs->ich_hcr_el2 = ICH_HCR_EN;
+
+	vgic_leave(&v);
+}
+
+int
+vgic_attach_to_vm(struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t redist,
+    uint64_t redist_size)
+{
+	struct vgic_v3 *vgic = &hyp->vgic;
+	struct vgic_visit v;
+	uint64_t n = redist_size / GICR_FRAME_SIZE;
+	int error = 0;
+
+	if (dist % GICD_FRAME_SIZE != 0 || redist % GICR_RD_SIZE != 0 ||
+	    dist_size != GICD_FRAME_SIZE || n == 0 || redist_size % GICR_FRAME_SIZE != 0 ||
+	    n > hyp->maxcpus || dist + dist_size < dist || redist + redist_size < redist ||
+	    (dist < redist + redist_size && redist < dist + dist_size))
+		return (EINVAL);
+	vgic_enter(&v, hyp, -1);
+	if (vgic->attached) {
+		error = EBUSY;
+	} else {
+		vgic->dist_start = dist;
+		vgic->dist_end = dist + dist_size;
+		vgic->redist_start = redist;
+		vgic->redist_end = redist + redist_size;
+		vgic->ncpus = (uint32_t)n;
+		vgic->attached = 1;
+		atomic_store(&hyp->vgic_attached, 1);
+	}
+	vgic_leave(&v);
+	return (error);
+}
+
+bool
+vgic_is_attached(struct hyp *hyp)
+{
+	return (atomic_load(&hyp->vgic_attached) != 0);
+}
+
+/* -- into the list registers ----------------------------------------------------------- */
+
+/* One interrupt that wants a list register; the smaller key goes first. */
+struct cand {
+	uint32_t key; /* masked group, priority, INTID */
+	bool pending, active;
+};
+
+#define CAND_KEY(off, prio, intid) ((uint32_t)(off) << 24 | (uint32_t)(prio) << 16 | (intid))
+#define CAND_INTID(c) ((c)->key & 0xffff)
+
+static int
+cand_cmp(const void *a, const void *b)
+{
+	uint32_t x = ((const struct cand *)a)->key, y = ((const struct cand *)b)->key;
+
+	return ((x > y) - (x < y));
+}
+
+static void
+load(struct vgic_visit *v, struct hypctx *hypctx, const struct cand *c)
+{
+	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
+	uint32_t intid = CAND_INTID(c), i = cpu->lr_used++;
+	struct vgic_v3_irq *irq = vgic_irq(v, (int)hypctx->vcpuid, intid);
+	bool pending = c->pending;
+	uint64_t lr;
+
+	lr = intid | (uint64_t)irq->priority << ICH_LR_PRIORITY_SHIFT;
+	if (irq->group)
+		lr |= ICH_LR_GROUP1;
+	if (irq->hw && !irq->latch) {
+		/* while active, the line comes back as a physical interrupt */
+		lr |= ICH_LR_HW | (uint64_t)intid << ICH_LR_PINTID_SHIFT;
+		if (irq->active)
+			pending = false;
+	} else if (pending && !irq->edge && (irq->level || irq->hw)) {
+		lr |= ICH_LR_EOI;
+	}
+	if (irq->active)
+		lr |= ICH_LR_ACTIVE;
+	if (pending) {
+		lr |= ICH_LR_PENDING;
+		cpu->lr_pending |= UINT32_C(1) << i;
+		if (irq->edge)
+			irq->latch = 0; /* back when it was not taken */
+	}
+	hypctx->vgic_v3_regs.ich_lr_el2[i] = lr;
+	cpu->lr_irq[i] = (uint16_t)intid;
+	irq->in_lr = (uint8_t)(i + 1);
+}
+
+void
+vgic_flush_hwstate(struct hypctx *hypctx)
+{
+	struct hyp *hyp = hypctx_hyp(hypctx);
+	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
+	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
+	struct vgic_v3_irq *irq;
+	struct vgic_visit v;
+	struct cand cand[VGIC_I_NUM], *c;
+	uint32_t n = 0, i, w, intid, off, nlr = regs->ich_lr_num, npend = 0, nact = 0;
+	uint64_t m;
+	int top = -1;
+
+	if (cpu->lr_used != 0) /* the entry was given up after the last flush */
+		vgic_sync_hwstate(hypctx);
+	regs->ich_hcr_el2 = vgic_is_attached(hyp) ? ICH_HCR_EN : 0;
+	/*
+	 * Without the lock: who makes the map non-empty sets the hint first
+	 * and kicks afterwards, and the kick was cleared before we came here.
+	 */
+	if (regs->ich_hcr_el2 == 0 || atomic_load(&cpu->hint) == 0)
+		return;
+
+	vgic_enter(&v, hyp, (int)hypctx->vcpuid);
+	while (cpu->hold != 0) {
+		sys_unlock(&v.vgic->lock);
+		sched_yield();
+		if (sys_lock(&v.vgic->lock) == EOWNERDEAD)
+			rebuild(&v);
+	}
+	for (w = 0; w < VGIC_WORDS; w++) {
+		for (m = cpu->map[w]; m != 0; m &= m - 1) {
+			intid = w * 64 + (uint32_t)__builtin_ctzll(m);
+			irq = vgic_irq(&v, (int)hypctx->vcpuid, intid);
+			if (irq == NULL)
+				continue;
+			c = &cand[n];
+			c->active = irq->active;
+			c->pending = vgic_irq_pending(irq) && deliverable(v.vgic, irq);
+			if (!c->active && !c->pending)
+				continue;
+			off = (regs->ich_vmcr_el2 & ICH_VMCR_VENG(irq->group)) == 0;
+			c->key = CAND_KEY(off, irq->priority, intid);
+			n++;
+		}
+	}
+	cpu->lr_used = cpu->lr_pending = cpu->evicted = 0;
+	if (n <= nlr) {
+		for (i = 0; i < n; i++)
+			load(&v, hypctx, &cand[i]);
+	} else {
+		qsort(cand, n, sizeof(cand[0]), cand_cmp);
+		for (i = 0; i < n && top < 0; i++) {
+			if (cand[i].pending && !cand[i].active)
+				top = (int)i;
+		}
+		if (top >= 0)
+			load(&v, hypctx, &cand[top]);
+		for (i = 0; i < n; i++) {
+			if (!cand[i].active)
+				continue;
+			if (cpu->lr_used < nlr)
+				load(&v, hypctx, &cand[i]);
+			else
+				nact++;
+		}
+		for (i = 0; i < n; i++) {
+			if (cand[i].active || (int)i == top)
+				continue;
+			if (cpu->lr_used < nlr) {
+				load(&v, hypctx, &cand[i]);
+				continue;
+			}
+			npend++;
+			if ((cand[i].key >> 24) != 0) {
+				irq = vgic_irq(&v, (int)hypctx->vcpuid, CAND_INTID(&cand[i]));
+				regs->ich_hcr_el2 |= irq->group ? ICH_HCR_VGRP1EIE :
+				    ICH_HCR_VGRP0EIE;
+			}
+		}
+		cpu->evicted = nact;
+		if (nact != 0)
+			regs->ich_hcr_el2 |= ICH_HCR_LRENPIE | ICH_HCR_TDIR;
+		if (npend != 0)
+			regs->ich_hcr_el2 |= ICH_HCR_NPIE;
+	}
+	if (cpu->lr_used != 0)
+		atomic_store(&cpu->in_guest, 1);
+	v.notify = 0;
+	vgic_leave(&v);
+}
+
+/* -- and back ------------------------------------------------------------------------------ */
+
+/* `count` ends of active interrupts that were outside: the highest first. */
+static void
+end_evicted(struct vgic_visit *v, struct hypctx *hypctx, unsigned count)
+{
+	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
+	struct vgic_v3_irq *irq, *best;
+	uint32_t w, intid, best_intid = 0;
+	uint64_t m;
+
+	for (; count != 0; count--) {
+		best = NULL;
+		for (w = 0; w < VGIC_WORDS; w++) {
+			for (m = cpu->map[w]; m != 0; m &= m - 1) {
+				intid = w * 64 + (uint32_t)__builtin_ctzll(m);
+				irq = vgic_irq(v, (int)hypctx->vcpuid, intid);
+				if (!irq->active || irq->in_lr != 0)
+					continue;
+				if (best == NULL || irq->priority < best->priority) {
+					best = irq;
+					best_intid = intid;
+				}
+			}
+		}
+		if (best == NULL)
+			return;
+		vgic_irq_deactivate(v, best_intid, best);
+	}
+}
+
+void
+vgic_sync_hwstate(struct hypctx *hypctx)
+{
+	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
+	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
+	struct vgic_v3_irq *irq;
+	struct vgic_visit v;
+	uint32_t i, intid, used;
+	uint64_t lr;
+
+	if (cpu->lr_used == 0)
+		return;
+	vgic_enter(&v, hypctx_hyp(hypctx), (int)hypctx->vcpuid);
+	/* evicted ones first: what is in a list register now was not outside */
+	if (cpu->evicted != 0)
+		end_evicted(&v, hypctx, ICH_HCR_EOICOUNT(regs->ich_hcr_el2));
+	used = cpu->lr_used;
+	for (i = 0; i < used; i++) {
+		lr = regs->ich_lr_el2[i];
+		intid = cpu->lr_irq[i];
+		irq = vgic_irq(&v, (int)hypctx->vcpuid, intid);
+		if (irq == NULL)
+			continue;
+		irq->in_lr = 0;
+		irq->active = (lr & ICH_LR_ACTIVE) != 0;
+		if ((lr & ICH_LR_PENDING) != 0) {
+			if (irq->edge)
+				irq->latch = 1;
+		} else if (((cpu->lr_pending >> i) & 1) != 0 && !irq->edge) {
+			irq->latch = 0; /* taken: ISPENDR is used up */
+		}
+		vgic_irq_changed(&v, intid, irq);
+	}
+	cpu->lr_used = cpu->lr_pending = cpu->evicted = 0;
+	atomic_store(&cpu->in_guest, 0);
+	vgic_leave(&v);
+}
+
+/* -- what WFI waits for ------------------------------------------------------------------------ */
+
+static unsigned
+running_priority(const struct vgic_v3_regs *regs)
+{
+	uint32_t ap = regs->ich_ap0r_el2 | regs->ich_ap1r_el2;
+
+	return (ap == 0 ? PRIO_IDLE : (unsigned)__builtin_ctz(ap) << 3);
+}
+
+bool
+vgic_has_pending_irq(struct hypctx *hypctx)
+{
+	struct hyp *hyp = hypctx_hyp(hypctx);
+	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
+	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
+	uint64_t vmcr = regs->ich_vmcr_el2, m;
+	struct vgic_v3_irq *irq;
+	struct vgic_visit v;
+	unsigned run = running_priority(regs), bpr, mask;
+	uint32_t w, intid;
+	bool found = false;
+
+	if (!vgic_is_attached(hyp) || atomic_load(&cpu->hint) == 0)
+		return (false);
+	vgic_enter(&v, hyp, (int)hypctx->vcpuid);
+	for (w = 0; w < VGIC_WORDS && !found; w++) {
+		for (m = cpu->map[w]; m != 0 && !found; m &= m - 1) {
+			intid = w * 64 + (uint32_t)__builtin_ctzll(m);
+			irq = vgic_irq(&v, (int)hypctx->vcpuid, intid);
+			if (irq == NULL || irq->active || !vgic_irq_pending(irq) ||
+			    !deliverable(v.vgic, irq) ||
+			    (vmcr & ICH_VMCR_VENG(irq->group)) == 0 ||
+			    irq->priority >= ICH_VMCR_VPMR(vmcr))
+				continue;
+			bpr = irq->group == 0 || (vmcr & ICH_VMCR_VCBPR) != 0 ?
+			    ICH_VMCR_VBPR0(vmcr) : ICH_VMCR_VBPR1(vmcr) - 1;
+			mask = (0xffu << (bpr + 1)) & 0xff;
+			found = run == PRIO_IDLE || (irq->priority & mask) < (run & mask);
+		}
+	}
+	v.notify = 0;
+	vgic_leave(&v);
+	return (found);
+}
+
+/* -- world switch ---------------------------------------------------------------------------------- */
+
+void
+vgic_v3_restore(struct pe *pe, struct hypctx *hypctx)
+{
+	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
+	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
+	const struct vgic_v3_irq *vt = &cpu->irq[GT_VIRT_IRQ];
+	uint32_t i;
+	bool ours;
+
+	pe_msr(pe, ICH_VMCR_EL2, regs->ich_vmcr_el2);
+	pe_msr(pe, ICH_AP0R0_EL2, regs->ich_ap0r_el2);
+	pe_msr(pe, ICH_AP1R0_EL2, regs->ich_ap1r_el2);
+	for (i = 0; i < cpu->lr_used; i++)
+		pe_msr(pe, ICH_LR_EL2(i), regs->ich_lr_el2[i]);
+	for (; i < regs->ich_lr_live; i++)
+		pe_msr(pe, ICH_LR_EL2(i), 0);
+	regs->ich_lr_live = cpu->lr_used;
+	pe_msr(pe, ICH_HCR_EL2, regs->ich_hcr_el2);
+
+	/*
+	 * The physical virtual-timer interrupt is active for as long as the
+	 * guest's one is pending or active: no exit for what is known, and the
+	 * guest's end of interrupt re-arms it. Without a vGIC nobody wants it.
+	 */
+	ours = !vgic_is_attached(hypctx_hyp(hypctx)) || vt->level || vt->active || vt->in_lr != 0;
+	pe_gicr_set_active(pe, UINT32_C(1) << GT_VIRT_IRQ, ours);
+}
+
+void
+vgic_v3_save(struct pe *pe, struct hypctx *hypctx)
+{
+	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
+	uint64_t v;
+	uint32_t i;
+
+	if (pe_mrs(pe, ICH_VMCR_EL2, &v) == 0)
+		regs->ich_vmcr_el2 = v;
+	if (pe_mrs(pe, ICH_HCR_EL2, &v) == 0)
+		regs->ich_hcr_el2 = v;
+	if (pe_mrs(pe, ICH_AP0R0_EL2, &v) == 0)
+		regs->ich_ap0r_el2 = (uint32_t)v;
+	if (pe_mrs(pe, ICH_AP1R0_EL2, &v) == 0)
+		regs->ich_ap1r_el2 = (uint32_t)v;
+	for (i = 0; i < hypctx->vgic_cpu.lr_used; i++) {
+		if (pe_mrs(pe, ICH_LR_EL2(i), &v) == 0)
+			regs->ich_lr_el2[i] = v;
+	}
+	pe_msr(pe, ICH_HCR_EL2, 0);
+}
+
+void
+vgic_host_init(struct pe *pe)
+{
+	pe_msr(pe, ICC_PMR_EL1, 0xf8);
+	pe_msr(pe, ICC_CTLR_EL1, ICC_CTLR_EOIMODE);
+	pe_msr(pe, ICC_IGRPEN1_EL1, 1);
+}
+
+uint32_t
+vgic_host_irq(struct pe *pe)
+{
+	uint64_t intid = 1023;
+
+	pe_mrs(pe, ICC_IAR1_EL1, &intid);
+	if (intid >= 1020)
+		return (1023);
+	pe_msr(pe, ICC_EOIR1_EL1, intid);
+	/* the virtual timer stays active: it is the guest's to end */
+	if (intid != GT_VIRT_IRQ)
+		pe_msr(pe, ICC_DIR_EL1, intid);
+	return ((uint32_t)intid);
+}
