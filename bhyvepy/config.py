@@ -218,6 +218,20 @@ def parse_cpus(text: str) -> dict[str, str]:
     return out
 
 
+def parse_cpuset(text: str) -> set[int]:
+    """0,2,4-7."""
+    out: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not (first.isascii() and first.isdigit() and (last.isdigit() or not dash)):
+            raise ConfigError(f"bad CPU set '{printable(text, 40)}': use 0,2,4-7")
+        lo, hi = int(first[:9]), int((last if dash else first)[:9])
+        if hi < lo or hi > 65535:
+            raise ConfigError(f"bad CPU set '{printable(text, 40)}': use 0,2,4-7")
+        out.update(range(lo, hi + 1))
+    return out
+
+
 def topology(config: Config) -> tuple[int, int, int, int]:
     """(cpus, sockets, cores, threads), by bhyve's rules: sockets = cpus unless given."""
     cpus = config.number("cpus", 1)

@@ -105,10 +105,13 @@ def system_registers() -> dict[str, int]:
     """The system registers that a vCPU keeps, by Arm's name in lower case."""
     regs: dict[str, int] = {}
     name, reg = ffi.new("char[]", 64), ffi.new("int *")
-    while not (err := lib.vm_sysreg_info(len(regs), name, reg)):
+    n = 0
+    while not (err := lib.vm_sysreg_info(n, name, reg)):
         regs[ffi.string(name).decode("ascii").lower()] = int(reg[0])
+        n += 1
     if err != errno.ENOENT:
         raise vm_error(err, "list the system registers")
+    regs.setdefault("mpidr_el1", int(lib.VM_REG_GUEST_MPIDR_EL1))
     return regs
 
 
@@ -346,6 +349,13 @@ class VM:
     def alloc_memseg(self, segid: int, length: int, *, reserve: bool = False) -> None:
         """Make a memory segment."""
         self._check(lib.vm_alloc_memseg(self.handle, segid, length, reserve), "allocate memory of")
+
+    def populate(self) -> None:
+        """Allocate all memory now."""
+        for segid, length, _ in self.memsegs():
+            self._check(
+                lib.vm_memseg_populate(self.handle, segid, 0, length), "reserve the memory of"
+            )
 
     def mmap_memseg(self, gpa: int, segid: int, segoff: int, length: int, prot: int) -> None:
         """Place part of a segment in guest physical space."""

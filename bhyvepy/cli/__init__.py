@@ -1,0 +1,1 @@
+"""The commands: bhyveload, bhyve and bhyvectl. Options and output, no logic."""

@@ -1,0 +1,222 @@
+"""bhyve(8): run a VM. Options and exit status only; the work is in startup.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from bhyvepy.cli import _run
+from bhyvepy.config import Config, parse_cpus
+from bhyvepy.errors import ConfigError, printable
+from bhyvepy.vmexit import SuspendHow
+
+PROG = "bhyve"
+ERROR = 4
+# bhyve(8), EXIT STATUS: how a run ended -> status.
+STATUS = {
+    SuspendHow.RESET: 0,
+    SuspendHow.POWEROFF: 1,
+    SuspendHow.HALT: 2,
+    SuspendHow.DESTROY: ERROR,
+}
+STATUS_UNKNOWN = 100
+
+app = _run.new_app()
+ORDERED = frozenset({"-c", "-m", "-e", "-k", "-o", "-p", "-l", "-U"})
+OPTIONAL_CPUS = "="  # -c without a value, as bhyvearm64 had it
+
+# Flags of other machines: letter -> why there is nothing behind it here.
+FOREIGN = {
+    "-a": "the xAPIC is part of amd64 machines",
+    "-A": "there are no ACPI tables; the guest gets a device tree",
+    "-H": "HLT is an amd64 instruction; WFI never leaves the guest here",
+    "-P": "PAUSE is an amd64 instruction",
+    "-u": "the clock is in UTC always",
+    "-w": "MSRs are part of amd64 machines",
+    "-x": "the x2APIC is part of amd64 machines",
+    "-Y": "the MPtable is part of amd64 machines",
+}
+FOREIGN_WITH_VALUE = {
+    "-f": "fw_cfg is not there on arm64",
+    "-G": "the gdb server is not there yet",
+    "-K": "keyboard layouts belong to a frame buffer, which is not there",
+    "-n": "NUMA domains are not there on arm64",
+    "-r": "snapshots are not there yet",
+}
+
+Placed = list[_run.Placed] | None
+
+
+def _setting(*names: str, metavar: str, text: str) -> Any:
+    return typer.Option(*names, metavar=metavar, parser=_run.placed, help=text)
+
+
+def _refuse(letter: str, reason: str) -> Any:
+    def callback(value: Any) -> None:
+        if value:
+            raise ConfigError(f"{letter}: {reason}")
+
+    return typer.Option(letter, hidden=True, callback=callback, show_default=False)
+
+
+def _flag(letter: str, text: str) -> Any:
+    return typer.Option(letter, help=text, show_default=False)
+
+
+@app.command(context_settings=_run.SETTINGS)
+def bhyve(
+    vmname: Annotated[str | None, typer.Argument(metavar="vmname", help="The VM to run.")] = None,
+    console: Annotated[bool, _flag("-b", "Consoles on this terminal (~. ends, ~? helps).")] = False,
+    cpus: Annotated[
+        Placed,
+        _setting("-c", metavar="[cpus=]N[,sockets=N][,cores=N][,threads=N]", text="vCPUs."),
+    ] = None,
+    memory: Annotated[
+        Placed, _setting("-m", metavar="SIZE", text="RAM; must be what was loaded.")
+    ] = None,
+    base: Annotated[
+        Placed, _setting("-e", metavar="ADDR", text="Start of RAM; must be what was loaded.")
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-s",
+            metavar="SLOT,DEV[,OPTS]|SIZE@ADDR#IRQ:DEV[,OPTS]",
+            help="A device; `-s help` lists them.",
+        ),
+    ] = None,
+    option: Annotated[Placed, _setting("-o", metavar="KEY=VALUE", text="Set a variable.")] = None,
+    file: Annotated[
+        Placed, _setting("-k", metavar="FILE", text="Set the variables of a file.")
+    ] = None,
+    pin: Annotated[
+        Placed, _setting("-p", metavar="VCPU:HOSTCPU", text="Pin a vCPU; may be repeated.")
+    ] = None,
+    bootrom: Annotated[
+        Placed, _setting("-l", metavar="FILE", text="Boot ROM; makes the VM itself.")
+    ] = None,
+    uuid: Annotated[Placed, _setting("-U", metavar="UUID", text="UUID of the machine.")] = None,
+    wired: Annotated[bool, _flag("-S", "Reserve all guest memory now.")] = False,
+    destroy: Annotated[bool, _flag("-D", "Destroy the VM when it powers off.")] = False,
+    monitor: Annotated[bool, _flag("-M", "Destroy the VM when bhyve ends.")] = False,
+    core: Annotated[bool, _flag("-C", "Guest memory in core dumps.")] = False,
+    no_msix: Annotated[bool, _flag("-W", "No MSI-X for virtio-pci.")] = False,
+    xapic: Annotated[bool, _refuse("-a", FOREIGN["-a"])] = False,
+    acpi: Annotated[bool, _refuse("-A", FOREIGN["-A"])] = False,
+    hlt: Annotated[bool, _refuse("-H", FOREIGN["-H"])] = False,
+    pause: Annotated[bool, _refuse("-P", FOREIGN["-P"])] = False,
+    utc: Annotated[bool, _refuse("-u", FOREIGN["-u"])] = False,
+    msrs: Annotated[bool, _refuse("-w", FOREIGN["-w"])] = False,
+    x2apic: Annotated[bool, _refuse("-x", FOREIGN["-x"])] = False,
+    mptable: Annotated[bool, _refuse("-Y", FOREIGN["-Y"])] = False,
+    fwcfg: Annotated[str | None, _refuse("-f", FOREIGN_WITH_VALUE["-f"])] = None,
+    gdb: Annotated[str | None, _refuse("-G", FOREIGN_WITH_VALUE["-G"])] = None,
+    keyboard: Annotated[str | None, _refuse("-K", FOREIGN_WITH_VALUE["-K"])] = None,
+    numa: Annotated[str | None, _refuse("-n", FOREIGN_WITH_VALUE["-n"])] = None,
+    restore: Annotated[str | None, _refuse("-r", FOREIGN_WITH_VALUE["-r"])] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_run.show_version(PROG), is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> int:
+    """Run a VM. Exit status: 0 reset, 1 powered off, 2 halted, 4 error."""
+    if any(text == "help" for text in device or []):
+        from bhyvepy.devices import registry
+
+        print("\n".join(registry.describe()))
+        return 0
+    config = Config()
+    for on, key, value in (
+        (console, "console", "stdio"),
+        (wired, "memory.wired", "true"),
+        (destroy, "destroy_on_poweroff", "true"),
+        (monitor, "monitor", "true"),
+        (core, "memory.guest_in_core", "true"),
+        (no_msix, "virtio.msix", "false"),
+    ):
+        if on:
+            config.set(key, value)
+    settings = [("memory.size", p) for p in memory or []]
+    settings += [("memory.base", p) for p in base or []]
+    settings += [("", p) for p in option or []] + [("<", p) for p in file or []]
+    settings += [_bootrom(p) for p in bootrom or []]
+    settings += [("uuid", _run.Placed(p.place, _uuid(p.value))) for p in uuid or []]
+    for p in cpus or []:
+        settings += [(k, _run.Placed(p.place, v)) for k, v in _cpus(p.value).items()]
+    _run.apply(config, settings)
+    for vcpu, hosts in _pins([p.value for p in pin or []]).items():
+        config.set(f"vcpu.{vcpu}.cpuset", hosts)
+    if vmname is not None:
+        config.set("name", _run.literal(vmname))
+    if config.boolean("config.dump"):
+        print("\n".join(config.dump()))
+        return 1
+    if "name" not in config:
+        raise typer.BadParameter("the name of a VM is missing")
+    from bhyvepy import startup
+
+    how = startup.run_vm(config, device or [])
+    return STATUS.get(how, STATUS_UNKNOWN)
+
+
+def _cpus(text: str) -> dict[str, str]:
+    if text == OPTIONAL_CPUS:
+        return {"cpus": str(min(16, len(os.sched_getaffinity(0))))}
+    return parse_cpus(text)
+
+
+def _bootrom(p: _run.Placed) -> tuple[str, _run.Placed]:
+    """-l FILE of bhyvearm64; -l bootrom,FILE and -l com1,stdio of amd64."""
+    kind, comma, rest = p.value.partition(",")
+    if comma and kind == "bootrom":
+        return "bootrom", _run.Placed(p.place, _run.literal(rest))
+    if comma and kind == "com1":
+        return "console", _run.Placed(p.place, _run.literal(rest))
+    if not p.value or kind in ("com2", "com3", "com4", "tpm", "fwcfg", "pc-testdev"):
+        raise ConfigError(f"-l {printable(p.value, 40)}: give the file of a boot ROM")
+    return "bootrom", _run.Placed(p.place, _run.literal(p.value))
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise ConfigError(f"-U {printable(text, 40)} is not a UUID") from None
+
+
+def _pins(texts: Sequence[str]) -> dict[int, str]:
+    """-p vcpu[-vcpu]:hostcpu[-hostcpu]; repeated for one vCPU it adds."""
+    from bhyvepy.config import parse_cpuset
+
+    out: dict[int, str] = {}
+    for text in texts:
+        vcpus, colon, hosts = text.partition(":")
+        if not colon:
+            raise ConfigError(f"bad -p '{printable(text, 40)}': use vcpu:hostcpu")
+        parse_cpuset(hosts)
+        for n in parse_cpuset(vcpus):
+            out[n] = f"{out[n]},{hosts}" if n in out else hosts
+    return out
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command, with its exit status."""
+    args = _run.normalise(app, argv, ordered=ORDERED, optional={"-c": OPTIONAL_CPUS})
+    return _run.run(app, PROG, args, usage=ERROR, error=ERROR)
+
+
+def main() -> None:
+    """Entry point."""
+    os.umask(0o077)
+    _run.leave(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""From the configuration to a running machine: what bhyve does before and after the run.
+
+Opens (or loads) the VM, checks that the options fit what was loaded, becomes its
+runner, puts the devices in place, writes the device tree, and hands over to
+bhyverun.py; afterwards everything is given back whatever happened. Keys of its own:
+
+    name                    the VM
+    cpus, sockets, cores, threads                        (-c)
+    console                 stdio, or the path of a terminal (-b)
+    destroy_on_poweroff, monitor                         (-D, -M)
+    memory.wired, memory.guest_in_core                   (-S, -C)
+    vcpu.N.cpuset           host CPUs of a vCPU          (-p)
+
+and those of loadvm.py when a kernel or bootrom is given. Not here: options (cli/),
+exits (bhyverun.py), the contents of the device tree (machdep.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from bhyvepy import layout, loadvm, machdep
+from bhyvepy.bhyverun import Machine, SpiLine
+from bhyvepy.boot import record
+from bhyvepy.config import Config, parse_address, parse_cpuset, parse_size, topology
+from bhyvepy.devices import registry, slots
+from bhyvepy.devices.base import Device, DeviceEnv, IrqLine, NoIrq, no_attach
+from bhyvepy.devices.bvmconsole import BvmConsole
+from bhyvepy.devices.console import Console
+from bhyvepy.devices.ns16550a import NS16550A
+from bhyvepy.errors import BhyveError, ConfigError, DeviceError, VmError, os_error, printable
+from bhyvepy.vmexit import SuspendHow
+from bhyvepy.vmmapi import MAXCPU, VM, check_name
+
+# Bits of /proc/self/coredump_filter: file-backed shared mappings (core(5)).
+CORE_SHARED = 1 << 3
+
+
+def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
+    """Run a VM to its end; BhyveError when it could not be, or broke off."""
+    name = check_name(config.text("name"))
+    cpus, sockets, cores, threads = topology(config)
+    if cpus > MAXCPU:
+        raise ConfigError(f"{cpus} vCPUs are too many; the limit is {MAXCPU}")
+    pins = _pins(config, cpus)
+    specs = [*map(slots.parse, device_texts), *_configured(config)]
+    slots.check(specs)
+    if config.boolean("memory.guest_in_core"):
+        _dump_guest_memory()
+    how = SuspendHow.NONE
+    with ExitStack() as stack:
+        vm = _open(name, config)
+        stack.callback(vm.close)
+        rec = _load_record(vm)
+        _check_memory(config, rec)
+        _begin(vm)
+        stack.callback(_leave, vm)
+        machine = None
+        try:
+            vm.set_topology(sockets, cores, threads)
+            for n in range(cpus):
+                vm.activate_cpu(n)
+            vm.attach_vgic(
+                layout.GICD.base, layout.GICD.size, layout.GICR_BASE, layout.GICR_STRIDE * cpus
+            )
+            if config.boolean("memory.wired"):
+                vm.populate()
+            console = _console(config, stack)
+            machine = Machine(vm, cpus, console=console, pins=pins)
+            stack.callback(machine.close)
+            stack.callback(_log_to(machine))
+            attached = _Builder(machine, rec, console).build(specs)
+            _device_tree(vm, rec, machine, attached)
+            how = machine.run()
+        finally:
+            if machine is not None and machine.stuck:
+                # A thread is inside the core: nothing may be unmapped under it.
+                stack.pop_all()
+    if config.boolean("monitor") or (
+        how is SuspendHow.POWEROFF and config.boolean("destroy_on_poweroff")
+    ):
+        with contextlib.suppress(VmError):
+            VM.destroy_named(name)
+    return how
+
+
+# -- the VM -----------------------------------------------------------------------
+def _open(name: str, config: Config) -> VM:
+    if "bootrom" in config or "kernel" in config:
+        return loadvm.load(name, config, again=True)
+    return VM.open(name)
+
+
+def _load_record(vm: VM) -> record.LoadRecord:
+    data = vm.get_load_record()
+    if data is None:
+        raise BhyveError(
+            f"nothing is loaded in VM {vm.name}; load it with `bhyveload -k kernel {vm.name}`,"
+            " or give bhyve -o kernel= or -o bootrom="
+        )
+    return record.parse(data)
+
+
+def _check_memory(config: Config, rec: record.LoadRecord) -> None:
+    """-m and -e are only checked here: bhyveload has decided."""
+    if "memory.size" in config:
+        size = parse_size(config.text("memory.size"))
+        if size != rec.memory_size:
+            raise ConfigError(
+                f"-m says {size >> 20}M, but the VM was loaded with {rec.memory_size >> 20}M;"
+                " leave -m out, or load it again"
+            )
+    if "memory.base" in config:
+        base = parse_address(config.text("memory.base"), "-e")
+        if base != rec.memory_base:
+            raise ConfigError(
+                f"-e says {base:#x}, but RAM was loaded at {rec.memory_base:#x};"
+                " leave -e out, or load it again"
+            )
+
+
+def _begin(vm: VM) -> None:
+    try:
+        vm.run_begin()
+    except VmError as err:
+        if err.errno != errno.EINVAL:
+            raise
+        raise VmError(
+            f"VM {vm.name} has run already; load it again:"
+            f" `bhyvectl --vm={vm.name} --destroy`, then bhyveload",
+            errno.EINVAL,
+        ) from None
+
+
+def _leave(vm: VM) -> None:
+    with contextlib.suppress(VmError):
+        vm.run_end()  # it may be destroyed already
+
+
+def _dump_guest_memory() -> None:
+    path = "/proc/self/coredump_filter"
+    try:
+        with open(path, encoding="ascii") as f:
+            bits = int(f.read(), 16)
+        with open(path, "w", encoding="ascii") as f:
+            f.write(f"{bits | CORE_SHARED:#x}")
+    except (OSError, ValueError):
+        print("bhyve: -C: core dumps cannot be set up on this system", file=sys.stderr)
+
+
+def _pins(config: Config, cpus: int) -> dict[int, set[int]]:
+    allowed = os.sched_getaffinity(0)
+    pins: dict[int, set[int]] = {}
+    for n in range(cpus):
+        text = config.get(f"vcpu.{n}.cpuset")
+        if text is None:
+            continue
+        pins[n] = parse_cpuset(text)
+        missing = pins[n] - allowed
+        if missing:
+            raise ConfigError(f"vCPU {n} cannot be pinned to CPU {min(missing)}: there is none")
+    return pins
+
+
+def _configured(config: Config) -> list[slots.DeviceSpec]:
+    """Devices in the form pci.0.SLOT.0.device=name, with their options beside it."""
+    nodes: dict[str, dict[str, str]] = {}
+    for key, value in config.under("pci").items():
+        place, _, name = key.rpartition(".")
+        if place.count(".") == 2:
+            nodes.setdefault(place, {})[name] = value
+    out = []
+    for place, options in nodes.items():
+        device = options.pop("device", None)
+        if device is None:
+            raise ConfigError(f"pci.{place} has no device; set pci.{place}.device")
+        bus, slot, func = place.split(".")
+        spec = slots.parse(f"{bus}:{slot}:{func},{device}")
+        out.append(dataclasses.replace(spec, options={**spec.options, **options}))
+    return out
+
+
+# -- the machine --------------------------------------------------------------------
+def _console(config: Config, stack: ExitStack) -> Console | None:
+    """The terminal in front of the machine, or none."""
+    where = config.get("console")
+    if where is None:
+        return None
+    if where == "stdio":
+        return Console(0, 1)
+    if not where.startswith("/"):
+        raise ConfigError(
+            f"console={printable(where, 40)} is not known; use stdio or the path of a terminal"
+        )
+    try:
+        fd = os.open(where, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as err:
+        raise os_error("open console", where, err) from None
+    stack.callback(os.close, fd)
+    return Console(fd, fd)
+
+
+class _LogHandler(logging.Handler):
+    """Complaints of the devices, printed by the main thread."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(logging.WARNING)
+        self._machine = machine
+
+    def emit(self, entry: logging.LogRecord) -> None:
+        """One line."""
+        self._machine.say(entry.getMessage())
+
+
+def _log_to(machine: Machine) -> Callable[[], None]:
+    log = logging.getLogger("bhyvepy.devices")
+    handler = _LogHandler(machine)
+    log.addHandler(handler)
+    log.propagate = False
+
+    def undo() -> None:
+        log.removeHandler(handler)
+
+    return undo
+
+
+class _Builder:
+    """Puts the devices of a command line, and those that are always there, in place."""
+
+    def __init__(self, machine: Machine, rec: record.LoadRecord, console: Console | None) -> None:
+        self._machine = machine
+        self._rec = rec
+        self._attach = no_attach if console is None else console.attach
+        self._attached: list[machdep.Attached] = []
+        self._used: dict[int, str] = {}
+        self._names: dict[str, int] = {}
+
+    def build(self, specs: Sequence[slots.DeviceSpec]) -> list[machdep.Attached]:
+        """All devices; what the device tree must know about them."""
+        for spec in specs:
+            if spec.irq is not None and not spec.ignored:
+                self._used[spec.irq] = spec.text
+        for spec in specs:
+            if not spec.ignored:
+                self._one(spec)
+        bus = self._machine.bus
+        if not bus.taken(layout.COM1):
+            assert layout.COM1.intid is not None
+            if layout.COM1.intid in self._used:
+                raise DeviceError(
+                    f"interrupt {layout.COM1.intid} of"
+                    f" -s {printable(self._used[layout.COM1.intid])} is com1's; use another"
+                )
+            uart = NS16550A(self._env("com1", layout.COM1.intid), clock_hz=layout.UART_HZ)
+            self._put(layout.COM1.base, layout.COM1.intid, uart)
+        if not bus.taken(layout.BVMCONS):
+            self._machine.add_device(layout.BVMCONS.base, BvmConsole(self._env("bvmconsole", None)))
+        return self._attached
+
+    def _one(self, spec: slots.DeviceSpec) -> None:
+        number = self._names.get(spec.device, 0)
+        self._names[spec.device] = number + 1
+        irq = spec.irq
+        if irq is None and not self._rec.dtb_given:
+            irq = next(n for n in layout.INTID_AUTO if n not in self._used)
+            self._used[irq] = spec.text
+        env = self._env(f"{spec.device}{number}", irq)
+        device = registry.create(spec.device, spec.options, env, spec.version, spec.size)
+        self._put(spec.base, irq, device)
+
+    def _put(self, base: int, irq: int | None, device: Device) -> None:
+        self._machine.add_device(base, device)
+        self._attached.append(machdep.Attached(base, device.size, irq, device.dt_node))
+
+    def _env(self, name: str, irq: int | None) -> DeviceEnv:
+        line: IrqLine = NoIrq() if irq is None else SpiLine(self._machine.vm, irq)
+        return DeviceEnv(
+            name=name,
+            memory=self._machine.vm.memory,
+            irq=line,
+            attach=self._attach,
+            fatal=self._machine.stop_with,
+        )
+
+
+def _device_tree(
+    vm: VM, rec: record.LoadRecord, machine: Machine, attached: list[machdep.Attached]
+) -> None:
+    """Rebuild the tree from the record and our options, unless it came with -t."""
+    if rec.dtb_given:
+        blob = vm.memory.read(rec.dtb_gpa, rec.dtb_room)
+        for line in machdep.missing_nodes(blob, attached):
+            machine.say(line)
+    elif rec.dtb_room:
+        blob = machdep.build_fdt(rec, machine.cpus, attached)
+        vm.write_memory(rec.dtb_gpa, blob)
