@@ -1,0 +1,218 @@
+"""The device tree of our machine (docs/architecture.md, "The machine").
+
+Responsible for describing to the guest what the address table says and what devices
+the VM has: CPUs by MPIDR, GICv3, generic timer, PSCI, memory with its holes, /chosen,
+and a node for each device that has one. Not responsible for addresses (layout.py), for
+the blob format (devtree.py), or for which devices there are (bhyverun.py).
+
+Shape: docs/reference/bhyve.md 1.10, without its quirks (reg of a CPU is its MPIDR
+affinity, stdout-path only with a UART).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from bhyvepy import devtree, layout
+from bhyvepy.boot.record import LoadRecord
+from bhyvepy.devices.base import DtContext, DtNode
+from bhyvepy.devtree import Node, Tree, cells
+from bhyvepy.errors import LoadError
+
+# Interrupt specifiers: Linux Documentation/devicetree/bindings/interrupt-controller/arm,gic-v3.
+_SPI, _PPI = 0, 1
+_LEVEL_HIGH = 4
+
+_PHANDLE_GIC = 1
+
+# The order that the binding asks for: secure, non-secure, virtual, hypervisor.
+_TIMERS = (
+    layout.INTID_TIMER_SECURE,
+    layout.INTID_TIMER_PHYS,
+    layout.INTID_TIMER_VIRT,
+    layout.INTID_TIMER_HYP,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A device in its place; `describe` is its dt_node()."""
+
+    base: int
+    size: int
+    irq: int | None
+    describe: Callable[[DtContext], DtNode | None]
+
+
+def affinity(vcpu: int) -> int:
+    """The affinity fields of a vCPU's MPIDR: 16 to a cluster, as SGIs without range select."""
+    aff0, aff1, aff2 = vcpu & 0xF, vcpu >> 4 & 0xFF, vcpu >> 12 & 0xFF
+    return aff2 << 16 | aff1 << 8 | aff0
+
+
+def mpidrs(ncpu: int) -> list[int]:
+    """The affinities of vCPUs 0 to ncpu - 1."""
+    return [affinity(vcpu) for vcpu in range(ncpu)]
+
+
+def interrupt(intid: int) -> list[int]:
+    """An INTID as a GICv3 specifier, active high level."""
+    if intid < layout.SPI_BASE:
+        return [_PPI, intid - layout.PPI_BASE, _LEVEL_HIGH]
+    return [_SPI, intid - layout.SPI_BASE, _LEVEL_HIGH]
+
+
+class _Context:
+    """What devices may refer to: fixed clocks, made when first asked for."""
+
+    def __init__(self, root: Node) -> None:
+        self._root = root
+        self._clocks: dict[int, int] = {}
+        self._next = _PHANDLE_GIC + 1
+
+    def fixed_clock(self, hz: int) -> int:
+        """Phandle of a fixed clock of that rate."""
+        if hz not in self._clocks:
+            node = self._root.add(f"clock-{hz}")
+            node.set("compatible", "fixed-clock")
+            node.set("#clock-cells", 0)
+            node.set("clock-frequency", hz)
+            node.set("clock-output-names", f"clk{hz}")
+            node.set("phandle", self._next)
+            self._clocks[hz] = self._next
+            self._next += 1
+        return self._clocks[hz]
+
+
+def build_fdt(rec: LoadRecord, cpus: int | Sequence[int], devices: Iterable[Attached]) -> bytes:
+    """The tree for a load record, vCPUs (how many, or their MPIDR affinities) and devices."""
+    affinities = mpidrs(cpus) if isinstance(cpus, int) else list(cpus)
+    root = Node("")
+    root.set("compatible", ["freebsd,bhyve", "linux,dummy-virt"])
+    root.set("model", "bhyvepy")
+    root.set("#address-cells", 2)
+    root.set("#size-cells", 2)
+    root.set("interrupt-parent", _PHANDLE_GIC)
+
+    chosen = root.add("chosen")
+    aliases = root.add("aliases")
+    _memory(root, rec)
+    _cpus(root, affinities)
+    _psci(root)
+    _gic(root, len(affinities))
+    _timer(root)
+    stdout = _devices(root, aliases, devices)
+    _chosen(chosen, rec, stdout)
+    if not aliases.props:
+        root.children.remove(aliases)
+
+    blob = devtree.write(Tree(root))
+    if len(blob) > rec.dtb_room:
+        raise LoadError(
+            f"the device tree has {len(blob)} bytes and its room {rec.dtb_room}: use fewer devices"
+        )
+    return blob
+
+
+def _chosen(node: Node, rec: LoadRecord, stdout: str) -> None:
+    if stdout:
+        node.set("stdout-path", f"{stdout}:115200n8")
+    if rec.bootargs:
+        node.set("bootargs", rec.bootargs)
+    if rec.initrd:
+        node.set("linux,initrd-start", cells(rec.initrd[0]))
+        node.set("linux,initrd-end", cells(rec.initrd[1]))
+    node.set("kaslr-seed", cells(rec.seeds.kaslr))
+    node.set("rng-seed", rec.seeds.rng)
+
+
+def _memory(root: Node, rec: LoadRecord) -> None:
+    ranges = layout.ram_ranges(rec.memory_base, rec.memory_size)
+    node = root.add(f"memory@{ranges[0][0]:x}")
+    node.set("device_type", "memory")
+    node.set("reg", [cell for lo, size in ranges for cell in (*cells(lo), *cells(size))])
+
+
+def _cpus(root: Node, affinities: list[int]) -> None:
+    cpus = root.add("cpus")
+    cpus.set("#address-cells", 2)
+    cpus.set("#size-cells", 0)
+    for aff in affinities:
+        cpu = cpus.add(f"cpu@{aff:x}")
+        cpu.set("device_type", "cpu")
+        cpu.set("compatible", "arm,armv8")
+        cpu.set("reg", cells(aff))
+        cpu.set("enable-method", "psci")
+
+
+def _psci(root: Node) -> None:
+    node = root.add("psci")
+    node.set("compatible", ["arm,psci-1.0", "arm,psci-0.2"])
+    node.set("method", "hvc")
+
+
+def _gic(root: Node, ncpu: int) -> None:
+    dist, redist = layout.GICD, layout.gicr(ncpu)
+    node = root.add(f"interrupt-controller@{dist.base:x}")
+    node.set("compatible", "arm,gic-v3")
+    node.set("interrupt-controller", True)
+    node.set("#interrupt-cells", 3)
+    node.set("#address-cells", 2)
+    node.set("#size-cells", 2)
+    node.set("ranges", True)
+    node.set("#redistributor-regions", 1)
+    reg = [number for w in (dist, redist) for number in (*cells(w.base), *cells(w.size))]
+    node.set("reg", reg)
+    node.set("interrupts", interrupt(layout.INTID_MAINT))
+    node.set("phandle", _PHANDLE_GIC)
+
+
+def _timer(root: Node) -> None:
+    node = root.add("timer")
+    node.set("compatible", "arm,armv8-timer")
+    node.set("interrupts", [cell for intid in _TIMERS for cell in interrupt(intid)])
+    node.set("always-on", True)
+
+
+def _devices(root: Node, aliases: Node, devices: Iterable[Attached]) -> str:
+    """A node for each device; returns the path of the console UART, or ""."""
+    context = _Context(root)
+    serials: list[tuple[int, str]] = []
+    counts: dict[str, int] = {}
+    for device in sorted(devices, key=lambda d: d.base):
+        told = device.describe(context)
+        if told is None:
+            continue
+        node = root.add(f"{told.name}@{device.base:x}")
+        node.set("compatible", list(told.compatible))
+        node.set("reg", [*cells(device.base), *cells(device.size)])
+        if device.irq is not None:
+            node.set("interrupts", interrupt(device.irq))
+        for name, value in told.props.items():
+            node.set(name, value)
+        if told.alias:
+            number = counts.get(told.alias, 0)
+            counts[told.alias] = number + 1
+            aliases.set(f"{told.alias}{number}", f"/{node.name}")
+            if told.alias == "serial":
+                serials.append((device.base, f"/{node.name}"))
+    # com1's place is the console, whatever UART is there; else the first UART.
+    for base, path in serials:
+        if base == layout.COM1.base:
+            return path
+    return serials[0][1] if serials else ""
+
+
+def missing_nodes(blob: bytes, devices: Iterable[Attached]) -> list[str]:
+    """With -t: a line for each device that the given tree does not mention."""
+    windows = devtree.device_windows(devtree.parse(blob, "the device tree"))
+    lines = []
+    for device in devices:
+        told = device.describe(_Context(Node("")))
+        if told is not None and device.base not in windows:
+            lines.append(
+                f"the device tree has no node for {told.name} at {device.base:#x}: "
+                "the guest will not find it"
+            )
+    return lines
