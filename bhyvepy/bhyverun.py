@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from bhyvepy import layout, vmmapi
 from bhyvepy.devices.psci import Action, Psci
@@ -126,14 +126,6 @@ class SpiLine:
                     self._vm.assert_irq(self._intid)
                 else:
                     self._vm.deassert_irq(self._intid)
-
-
-class HasFileno(Protocol):
-    """A file descriptor, or an object with one."""
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        ...
 
 
 class Machine:
@@ -255,8 +247,8 @@ class Machine:
     def _wait(self) -> None:
         while not self._ended.is_set():
             con = self.console
-            reads: list[int | HasFileno] = [self._wake_r]
-            writes: list[int | HasFileno] = []
+            reads: list[int] = [self._wake_r]
+            writes: list[int] = []
             timeout = None
             if con is not None:
                 reads += con.read_fds()
@@ -334,10 +326,9 @@ class Machine:
                 if self._guest(vcpu) is Next.END:
                     break
                 parked = True
-        except BaseException:
-            if vmmapi.memory_lost():
-                err = BhyveError(f"the memory file of VM {self.vm.name} was truncated")
-            self.stop_with(err)
+        except BaseException as err:
+            lost = BhyveError(f"the memory file of VM {self.vm.name} was truncated")
+            self.stop_with(lost if vmmapi.memory_lost() else err)
         finally:
             # The first vCPU to leave ends the run; vm_suspend() has reached all.
             self._ended.set()

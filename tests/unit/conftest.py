@@ -23,7 +23,7 @@ def _drop() -> dict[str, Any]:
     return gone
 
 
-@pytest.fixture()
+@pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """bhyvepy imported anew over the fake core: .lib, and .load(name) for its modules."""
     import fakecore

@@ -254,7 +254,9 @@ class FakeLib:
         if not 0 <= cpu < 64:
             return errno.EINVAL
         for i in range(n):
-            vals[i] = self._of(vm).regs.get((cpu, regs[i]), 0x80000000 | cpu if regs[i] == 39 else 0)
+            vals[i] = self._of(vm).regs.get(
+                (cpu, regs[i]), 0x80000000 | cpu if regs[i] == 39 else 0
+            )
         return 0
 
     def vm_set_register_set(self, vm: Any, cpu: int, n: int, regs: Any, vals: Any) -> int:
