@@ -203,8 +203,8 @@ LOAD_LIT(ldrsw_lit, uint32_t, int32_t)
 			return (e);                                                          \
 		if (unlikely((e = pe_read(pe, in, addr, v, sizeof(v), sizeof(mem))) != 0))   \
 			return (e);                                                          \
-		pe->x[in->rd] = (uint64_t)(ext)v[0];                                         \
 		pe->x[in->ra] = (uint64_t)(ext)v[1];                                         \
+		pe->x[in->rd] = (uint64_t)(ext)v[0];                                         \
 		after;                                                                       \
 		return (INSN_NEXT);                                                          \
 	}

@@ -1,0 +1,199 @@
+"""Building and running the two executors of a batch of instructions.
+
+Responsible for: compiling insn_host (our decoder and handlers) and insn_guest (the same
+batch under qemu-aarch64), running them, comparing the answers.  Not for choosing the
+instructions: generate.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CORE = ROOT / "vmmcore"
+TABLES = [CORE / "pe" / f"{name}.decode" for name in ("a64", "a64_simd", "a64_fp")]
+# What the handlers need besides themselves; the rest of the PE is doubled in insn_host.c.
+SOURCE_GLOBS = ("exec_*.c", "fp*.c", "softfloat*.c", "simd*.c", "crypto*.c")
+CFLAGS = [
+    *("-std=c11", "-O1", "-Wall", "-Wextra", "-Wno-unused-function", "-D_GNU_SOURCE"),
+    *("-ffp-contract=off", "-mcx16"),
+]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+QEMU_CPU = "max,pauth=off"
+
+CASE_CODE = 0x04000000
+CASE_STRIDE = 32
+CASE_MAX = 16384
+CASE_SCRATCH = 0x04080C00
+CASE_SCRATCH_LEN = 2048
+NOP = 0xD503201F
+
+CASE = struct.Struct("<4I31QQ64Q4I")
+RESULT = struct.Struct("<31QQ64Q4I2Q")
+STATUS = ("end", "taken", "UNDEFINED", "fault", "trap", "other")
+
+
+@dataclass
+class Case:
+    """One case: the words, the state before them, and the row it is meant to test."""
+
+    row: str
+    words: tuple[int, ...]
+    state: bytes
+
+
+@dataclass
+class Mismatch:
+    case: Case
+    ours: bytes
+    qemu: bytes
+
+
+def missing_tools() -> list[str]:
+    """The programs that the comparison needs and that are not installed."""
+    tools = ("qemu-aarch64", "aarch64-linux-gnu-gcc", "gcc")
+    return [t for t in tools if shutil.which(t) is None]
+
+
+def run_tool(argv: list[str | Path]) -> None:
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{argv[0]}: {(done.stdout + done.stderr)[-3000:]}")
+
+
+def tables() -> list[Path]:
+    return [t for t in TABLES if t.exists()]
+
+
+def build_dir() -> Path:
+    """Where objects are kept between runs: INSN_BUILD, else a folder of this user."""
+    default = Path(tempfile.gettempdir()) / f"bhyvepy-insn-{os.getuid()}"
+    path = Path(os.environ.get("INSN_BUILD", default))
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def stale(target: Path, sources: list[Path]) -> bool:
+    if not target.exists():
+        return True
+    made = target.stat().st_mtime
+    return any(s.stat().st_mtime > made for s in sources)
+
+
+def generate(out: Path) -> None:
+    run_tool(["python3", CORE / "tools" / "gen_decode.py", out, *tables()])
+
+
+def build_host(out: Path, sanitize: bool = False) -> Path:
+    """insn_host, rebuilt file by file when a source or any header is newer."""
+    generate(out)
+    headers = [*(CORE / "pe").glob("*.h"), *(CORE / "pe").glob("*.def"), *out.glob("pe/*.h")]
+    headers.append(HERE / "insn_case.h")
+    sources = [HERE / "insn_host.c", out / "pe" / "a64_decode.c"]
+    for pattern in SOURCE_GLOBS:
+        sources += sorted((CORE / "pe").glob(pattern))
+    flags = CFLAGS + (SANITIZE if sanitize else [])
+    kind = "san" if sanitize else "opt"
+    objects = []
+    for source in sources:
+        obj = out / f"{source.stem}.{kind}.o"
+        objects.append(obj)
+        if stale(obj, [source, *headers]):
+            includes = [f"-I{d}" for d in (CORE, CORE / "include", out, HERE)]
+            run_tool(["gcc", *flags, *includes, "-c", source, "-o", obj])
+    program = out / f"insn_host.{kind}"
+    if stale(program, objects):
+        run_tool(["gcc", *(SANITIZE if sanitize else []), *objects, "-o", program, "-lm"])
+    return program
+
+
+def build_guest(out: Path) -> Path:
+    program = out / "insn_guest"
+    source = HERE / "insn_guest.c"
+    if stale(program, [source, HERE / "insn_case.h"]):
+        cc = "aarch64-linux-gnu-gcc"
+        run_tool([cc, "-O2", "-static", f"-I{HERE}", source, "-o", program])
+    return program
+
+
+def execute(argv: list[str], cases: list[Case], work: Path) -> list[bytes]:
+    """Run a batch program over all cases, CASE_MAX at a time."""
+    results = []
+    for start in range(0, len(cases), CASE_MAX):
+        batch = cases[start : start + CASE_MAX]
+        (work / "batch").write_bytes(b"".join(encode(c) for c in batch))
+        run_tool([*argv, work / "batch", work / "results"])
+        data = (work / "results").read_bytes()
+        if len(data) != len(batch) * RESULT.size:
+            raise RuntimeError(f"{argv}: {len(data)} bytes for {len(batch)} cases")
+        results += [data[i : i + RESULT.size] for i in range(0, len(data), RESULT.size)]
+    return results
+
+
+def encode(case: Case) -> bytes:
+    words = (*case.words, NOP, NOP, NOP)[:4]
+    return struct.pack("<4I", *words) + case.state
+
+
+def compare(host: Path, guest: Path, cases: list[Case], work: Path) -> list[Mismatch]:
+    ours = execute([str(host)], cases, work)
+    qemu = execute(["qemu-aarch64", "-cpu", QEMU_CPU, str(guest)], cases, work)
+    return [Mismatch(c, a, b) for c, a, b in zip(cases, ours, qemu, strict=True) if a != b]
+
+
+# -- reports ---------------------------------------------------------------------
+
+
+def disassemble(words: tuple[int, ...]) -> str:
+    """The text of objdump, or the bare words when it is not there."""
+    tool = "aarch64-linux-gnu-objdump"
+    bare = " ".join(f"{w:08x}" for w in words)
+    if shutil.which(tool) is None:
+        return bare
+    with tempfile.NamedTemporaryFile() as f:
+        f.write(struct.pack(f"<{len(words)}I", *words))
+        f.flush()
+        argv = [tool, "-D", "-b", "binary", "-m", "aarch64", "-M", "no-aliases", f.name]
+        text = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    lines = [" ".join(s.split()[1:]) for s in text.splitlines() if s.startswith("   ")]
+    return "; ".join(lines) or bare
+
+
+def unpack(data: bytes) -> dict[str, int]:
+    v = RESULT.unpack(data)
+    state = {f"x{i}": v[i] for i in range(31)}
+    state["sp"] = v[31]
+    for i in range(32):
+        state[f"v{i}"] = v[32 + 2 * i] | v[33 + 2 * i] << 64
+    state.update(zip(("nzcv", "fpcr", "fpsr", "status", "mem", "x31"), v[96:], strict=True))
+    return state
+
+
+def before(case: Case) -> dict[str, int]:
+    return unpack(case.state + bytes(16))
+
+
+def describe(m: Mismatch) -> str:
+    """Row, instruction, and every register that differs: before, ours, qemu's."""
+    ours, qemu, old = unpack(m.ours), unpack(m.qemu), before(m.case)
+    lines = [f"{m.case.row}: {disassemble(m.case.words)}"]
+    lines.append("  words " + " ".join(f"{w:08x}" for w in m.case.words))
+    for name, value in ours.items():
+        if value != qemu[name]:
+            if name == "status":
+                lines.append(f"  status ours {STATUS[value]} qemu {STATUS[qemu[name]]}")
+            else:
+                was = "" if name == "mem" else f"{old[name]:#x} "
+                lines.append(f"  {name:5} {was}-> ours {value:#x} qemu {qemu[name]:#x}")
+    word = m.case.words[0]
+    sources = [f"{k}{word >> lo & 31}" for lo in (5, 16, 10, 0) for k in "xv"]
+    known = " ".join(f"{s}={old[s]:#x}" for s in dict.fromkeys(sources) if s in old)
+    lines.append(f"  before: {known} nzcv={old['nzcv']:#x} fpcr={old['fpcr']:#x}")
+    return "\n".join(lines)
