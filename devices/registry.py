@@ -1,0 +1,132 @@
+"""bhyve's device names: which class is behind each, and how it is made.
+
+A new device is one row of DEVICES. Strings are parsed in slots.py; com1 to com4 and the
+bvmconsole are switched on by options of bhyve and constructed directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bhyvepy.errors import printable
+
+from .base import Device, DeviceEnv, DeviceError, GuestLog
+from .bvmconsole import BvmConsole
+from .ns16550a import NS16550A
+from .pl011 import PL011
+from .virtio.blk import BlkOptions, VirtioBlk
+from .virtio.device import VirtioDevice
+from .virtio.mmio import CONFIG, WINDOW, VirtioMmio
+from .virtio.rnd import VirtioRnd
+
+VirtioMaker = Callable[[Mapping[str, str], DeviceEnv], VirtioDevice]
+PlainMaker = Callable[[Mapping[str, str], DeviceEnv], Device]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a device of one name is made; exactly one of virtio and plain is set."""
+
+    about: str
+    virtio: VirtioMaker | None = None
+    plain: PlainMaker | None = None
+    first: str = ""  # the option that a first word without '=' sets
+    window: int = 8  # the least size of its window
+
+
+def _no_options(name: str, options: Mapping[str, str]) -> None:
+    if options:
+        raise DeviceError(f"{name} takes no options, not {printable(next(iter(options)))!r}")
+
+
+def _make_blk(options: Mapping[str, str], env: DeviceEnv) -> VirtioDevice:
+    return VirtioBlk(BlkOptions.parse(options), GuestLog(env.name))
+
+
+def _make_rnd(options: Mapping[str, str], env: DeviceEnv) -> VirtioDevice:
+    _no_options("virtio-rnd", options)
+    return VirtioRnd()
+
+
+def _tty(name: str, options: Mapping[str, str]) -> None:
+    """The back ends of a serial port so far: the terminal."""
+    for key, value in options.items():
+        if key != "path" or value != "stdio":
+            raise DeviceError(f"{name}: its only back end is stdio, not {printable(value)!r}")
+
+
+def _make_pl011(options: Mapping[str, str], env: DeviceEnv) -> Device:
+    _tty("mmio-uart", options)
+    return PL011(env)
+
+
+def _make_ns16550a(options: Mapping[str, str], env: DeviceEnv) -> Device:
+    _tty("ns16550a", options)
+    return NS16550A(env)
+
+
+def _make_bvmconsole(options: Mapping[str, str], env: DeviceEnv) -> Device:
+    _no_options("bvmconsole", options)
+    return BvmConsole(env)
+
+
+DEVICES: dict[str, Entry] = {
+    "virtio-blk": Entry("disk: path[,ro][,nocache][,sync]", _make_blk, None, "path", CONFIG + 64),
+    "virtio-rnd": Entry("entropy", _make_rnd, None, "", CONFIG),
+    "mmio-uart": Entry("PL011 serial port on the terminal", None, _make_pl011, "path", 0x1000),
+    "ns16550a": Entry("NS16550A serial port on the terminal", None, _make_ns16550a, "path", 8),
+    "bvmconsole": Entry("old FreeBSD's console", None, _make_bvmconsole, "", 4),
+}
+
+# bhyve's command lines put a host bridge into slot 0: there is no PCI bus behind ours.
+IGNORED = frozenset({"hostbridge", "amd_hostbridge"})
+
+KNOWN = sorted([*DEVICES, *IGNORED])
+
+
+def check_name(name: str) -> None:
+    """DeviceError with the names that there are, unless this is one."""
+    if name not in DEVICES and name not in IGNORED:
+        raise DeviceError(f"no device {printable(name)!r}; there are {', '.join(KNOWN)}")
+
+
+def is_virtio(name: str) -> bool:
+    """Whether the device sits behind virtio-mmio."""
+    entry = DEVICES.get(name)
+    return entry is not None and entry.virtio is not None
+
+
+def first_word(name: str) -> str:
+    """The key of a first word without '='; "" if the device has none."""
+    entry = DEVICES.get(name)
+    return entry.first if entry is not None else ""
+
+
+def min_window(name: str) -> int:
+    """Bytes that the device's registers need."""
+    entry = DEVICES.get(name)
+    return entry.window if entry is not None else 0
+
+
+def describe() -> list[str]:
+    """One line a device, for `-s help`."""
+    width = max(map(len, DEVICES))
+    return [f"{name:<{width}}  {entry.about}" for name, entry in sorted(DEVICES.items())]
+
+
+def create(
+    name: str, options: Mapping[str, str], env: DeviceEnv, version: int = 2, size: int = 0
+) -> Device:
+    """A device of that name; `size` is its window where the user gave one."""
+    check_name(name)
+    entry = DEVICES.get(name)
+    if entry is None:
+        raise DeviceError(f"{name} is nothing that can be made here")
+    if entry.virtio is not None:
+        return VirtioMmio(env, entry.virtio(options, env), version, size or WINDOW)
+    assert entry.plain is not None
+    device = entry.plain(options, env)
+    if size:
+        device.size = size
+    return device
