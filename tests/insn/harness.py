@@ -123,6 +123,29 @@ def build_guest(out: Path) -> Path:
     return program
 
 
+def build_sweep(out: Path) -> Path:
+    """The decoder alone; the handler table refers to functions that are not there."""
+    generate(out)
+    program = out / "sweep"
+    sources = [HERE / "sweep.c", out / "pe" / "a64_decode.c", CORE / "pe" / "ldst_iss.c"]
+    if stale(program, [*sources, *(CORE / "pe").glob("*.h"), out / "pe" / "a64_ops.h"]):
+        includes = [f"-I{d}" for d in (CORE, CORE / "include", out)]
+        flags = ["-std=c11", "-O2", "-D_GNU_SOURCE", "-no-pie", "-fno-pie", "-pthread"]
+        run_tool(
+            [
+                "gcc",
+                *flags,
+                *includes,
+                *sources,
+                "-Wl,-z,lazy,--noinhibit-exec",
+                "-Wl,--unresolved-symbols=ignore-all",
+                "-o",
+                program,
+            ]
+        )
+    return program
+
+
 def execute(argv: list[str], cases: list[Case], work: Path) -> list[bytes]:
     """Run a batch program over all cases, CASE_MAX at a time."""
     results = []
