@@ -58,6 +58,12 @@ pe_destroy(struct pe *pe)
 }
 
 void
+pe_set_pins(struct pe *pe, const struct pe_pins *pins)
+{
+	pe->pins = *pins;
+}
+
+void
 pe_reset(struct pe *pe)
 {
 	memset(pe->x, 0, sizeof(pe->x));

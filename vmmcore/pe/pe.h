@@ -102,6 +102,8 @@ void pe_cluster_destroy(struct pe_cluster *);
 /* NULL when memory is short. The pins are copied. */
 struct pe *pe_create(struct pe_cluster *, const struct pe_pins *, const struct pe_config *);
 void pe_destroy(struct pe *);
+/* Rewire the pins; not while pe_run() runs. Caches that know old memory are the caller's. */
+void pe_set_pins(struct pe *, const struct pe_pins *);
 
 /* Cold reset: EL2, MMU off, interrupts masked, registers as DDI 0487 says. */
 void pe_reset(struct pe *);

@@ -1,0 +1,218 @@
+/*
+ * The inside of the kernel module: the layout of a VM's control file, and
+ * struct vm, one process's view of a VM. Not for userland (include/vmm.h).
+ *
+ * Locks, in the order they are taken:
+ *	hypctx.gate   who freezes a vCPU (vmm.c)
+ *	hypctx.lock   the vCPU's state: held by whoever runs or inspects it
+ *	mem_lock      segments, memory map, stage-2 tables
+ *	the vGIC's    (io/)
+ *	vm->mtx, pcpu lock: private to a process, leaves
+ */
+#ifndef VMM_VM_H
+#define VMM_VM_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "vmm/arm64.h"
+
+#define VM_MAGIC UINT64_C(0x4d56797668620a1a) /* "\x1a\nbhvyVM" */
+
+/* Segments of the emulated host's physical address space, base (k + 1) << 42. */
+#define SEG_STAGE2 VM_MAX_MEMSEGS
+#define SEG_CONTROL (VM_MAX_MEMSEGS + 1)
+#define SEG_COUNT (VM_MAX_MEMSEGS + 2)
+#define SEG_SHIFT 42
+#define SEG_PA(seg, off) ((((uint64_t)(seg) + 1) << SEG_SHIFT) + (off))
+
+#define PAGE_SIZE UINT64_C(4096)
+#define CHUNK_SIZE (UINT64_C(2) << 20) /* unit of allocation of guest memory */
+#define GIB (UINT64_C(1) << 30)
+#define IPA_BITS 40
+#define IPA_END (UINT64_C(1) << IPA_BITS)
+#define SEG_MAX_LEN (UINT64_C(1) << 39)
+#define SEG_MAX_CHUNKS (SEG_MAX_LEN / CHUNK_SIZE)
+#define STAGE2_LEN (UINT64_C(256) << 20)
+#define VM_MAX_LOGS 8
+
+struct vm_memseg {
+	_Atomic uint64_t len; /* 0: none */
+};
+
+struct vm_memmap {
+	uint64_t gpa, len, segoff; /* len 0: free */
+	int32_t segid, prot;
+};
+
+struct vm_range {
+	uint64_t gpa, len;
+};
+
+/* The allocator of table pages: pages below `next` are in use. */
+struct pmap {
+	uint32_t next;
+	uint32_t allocated; /* pages the file has blocks for */
+};
+
+struct vm_control {
+	/* Checked by vm_open() and vm_stat(). */
+	uint64_t magic;
+	uint32_t abi;
+	uint32_t size_control, size_hyp, size_hypctx;
+	uint64_t size_file;
+	uint64_t created; /* seconds since the epoch */
+	uint32_t maxcpus;
+	uint32_t uid;
+
+	_Atomic uint32_t state; /* enum vm_state, never DEAD */
+	_Atomic uint32_t how;
+	_Atomic uint32_t life_seq; /* futex: the runner left */
+	_Atomic uint32_t runner_pid;
+	_Atomic uint64_t runner_start;
+	uint16_t sockets, cores, threads, topo_maxcpus;
+
+	struct sys_lock mem_lock;
+	struct vm_memseg seg[VM_MAX_MEMSEGS];
+	struct vm_memmap map[VM_MAX_MEMMAPS];
+	struct vm_range log[VM_MAX_LOGS];
+	struct pmap pmap;
+	_Atomic uint32_t load_len;
+};
+
+struct vm_file {
+	union {
+		struct vm_control control;
+		uint8_t pad[8192];
+	};
+	struct hyp_area area;
+	uint8_t load_record[VM_MAX_LOADREC];
+	/* Bit per chunk of a segment that has its blocks. */
+	uint8_t populated[VM_MAX_MEMSEGS][SEG_MAX_CHUNKS / 8];
+};
+
+struct vm_seg {
+	int fd; /* -1: not open */
+	void *base;
+	_Atomic uint64_t len; /* stored last */
+};
+
+struct pcpu;
+struct vcpu {
+	struct pcpu *pcpu;   /* where it last ran */
+	uint64_t s2_seen;    /* stage-2 epoch its TLB has */
+};
+
+struct vm_doorbell {
+	uint64_t gpa, value;
+	int size, fd;
+	bool match_any;
+};
+
+/* One process's view. */
+struct vm {
+	struct vm_file *file;
+	struct vm_control *control;
+	struct hyp *hyp;
+	int dirfd, ctlfd;
+	bool runner; /* vm_run_begin() done */
+	uint64_t created;
+	struct vm_seg seg[SEG_COUNT];
+	pthread_mutex_t mtx; /* doorbells, opening of segments */
+	_Atomic unsigned ndoorbells;
+	struct vm_doorbell doorbell[VM_MAX_DOORBELLS];
+	bool paused;
+	uint32_t vmid; /* see vmm_pcpu.c */
+	uint64_t vmid_gen;
+	struct vcpu vcpu[VM_MAXCPU];
+};
+
+static inline struct hypctx *
+vm_ctx(struct vm *vm, int vcpu)
+{
+	if (vcpu < 0 || (uint32_t)vcpu >= vm->hyp->maxcpus)
+		return (NULL);
+	return (hyp_ctx(vm->hyp, (unsigned)vcpu));
+}
+
+/* vmm_dev.c */
+extern const char *const vm_seg_name[SEG_COUNT];
+
+/* vmm.c: freezing, and the runner's side of it. */
+int vcpu_freeze(struct vm *vm, struct hypctx *hypctx);
+void vcpu_thaw(struct vm *vm, struct hypctx *hypctx);
+/* Take the vCPU for vm_run(): 0, or EINTR: the VM was suspended meanwhile. */
+int vcpu_enter(struct vm *vm, struct hypctx *hypctx);
+void vcpu_leave(struct hypctx *hypctx);
+/* Let a requester in, if there is one. As vcpu_enter(). */
+int vcpu_yield(struct vm *vm, struct hypctx *hypctx);
+/* The vCPU has had its turn after a freeze. */
+void vcpu_paid(struct hypctx *hypctx);
+/* Kick every vCPU. */
+void vm_notify_all(struct vm *vm);
+/* Return when every vCPU has left the guest once. */
+int vm_barrier(struct vm *vm);
+
+/* vmm_mem.c */
+int vm_seg_open(struct vm *vm, int seg);
+void *vm_pa2hva(struct vm *vm, uint64_t pa, size_t len);
+/* Host address of RAM; *len is cut to what is contiguous. NULL: not RAM. */
+void *vm_gpa2hva(struct vm *vm, uint64_t gpa, uint64_t *len);
+bool vm_mem_allocated(struct vm *vm, uint64_t gpa);
+enum { PAGEIN_DONE = 0, PAGEIN_NOT_RAM = -1, PAGEIN_DENIED = -2 };
+/* Make `gpa` accessible at stage 2: PAGEIN_* or an errno value. */
+int vm_pagein(struct vm *vm, uint64_t gpa, int prot);
+bool vm_mem_logged(struct vm *vm, uint64_t gpa, uint64_t len);
+
+/* vmm_gla.c: stage 1 of a vCPU by software. 0, EFAULT with *fsc, EINVAL. */
+int vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int prot,
+    uint64_t *gpa, unsigned *fsc);
+
+/* vmm_doorbell.c */
+bool vm_doorbell_ring(struct vm *vm, uint64_t gpa, unsigned size, uint64_t value);
+
+/* vmm_reset.c */
+void vm_reset_ctx(struct hyp *hyp, struct hypctx *hypctx);
+
+/* vmm_exc.c: the guest takes an exception to EL1 (state in hypctx). */
+void hypctx_inject(struct hypctx *hypctx, uint64_t esr, uint64_t far);
+void hypctx_inject_undef(struct hypctx *hypctx);
+/* fsc: DFSC/IFSC; external abort 0x10. */
+void hypctx_inject_abort(struct hypctx *hypctx, bool insn, unsigned fsc, uint64_t far);
+
+/* vmm_instruction_emul.c */
+enum { VIE_DONE = 0, VIE_EXIT = 1 };
+/* Begin the access of the data abort in hypctx. VIE_* or an errno value. */
+int vie_start(struct vm *vm, struct hypctx *hypctx, uint64_t gpa, struct vm_exit *vme);
+/* Go on with the answer of userland. */
+int vie_resume(struct vm *vm, struct hypctx *hypctx, struct vm_exit *vme);
+
+/* vmm_sysreg.c: a trapped MSR, MRS or SYS. VIE_*; REG_EMUL is not used. */
+int sysreg_emulate(struct vm *vm, struct hypctx *hypctx, struct pe *pe);
+
+/* vmm_pcpu.c: the PEs of this process and its VMIDs. */
+struct pcpu {
+	struct pe *pe;
+	struct hypctx *host; /* host state while a guest runs */
+	struct vm *vm;       /* whose memory the pins reach */
+	struct hypctx *ctx;  /* whom it runs */
+	uint64_t ctx_pa;     /* its physical address */
+	struct vcpu *owner;  /* who comes back to it */
+	bool busy;
+	uint32_t vmid;       /* in use while busy */
+	uint64_t features;
+	uint32_t list_regs, vmid_bits;
+	uint32_t nregs; /* rows of hyp_regs.def that the PE has */
+	uint16_t reg[256];
+	struct pcpu *next;
+	struct pe_counters seen;
+};
+int pcpu_get(struct vm *vm, int vcpu, struct pcpu **pcpup);
+void pcpu_put(struct pcpu *pcpu);
+/* The VM leaves this process. */
+void pcpu_forget(struct vm *vm);
+/* Resolve an address of the emulated host to the hypctx it names. */
+struct hypctx *pcpu_hypctx(struct pcpu *pcpu, uint64_t pa);
+uint64_t vm_hypctx_pa(struct vm *vm, const struct hypctx *hypctx);
+
+#endif /* VMM_VM_H */
