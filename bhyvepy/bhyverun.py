@@ -20,7 +20,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
@@ -134,19 +134,18 @@ class Machine:
     def __init__(
         self,
         vm: vmmapi.VM,
-        cpus: int,
+        mpidrs: Sequence[int],
         *,
         console: Console | None = None,
         pins: dict[int, set[int]] | None = None,
     ) -> None:
         self.vm = vm
-        self.cpus = cpus
+        self.cpus = len(mpidrs)
         self.console = console
         self.bus = Bus()
         self._pins = pins or {}
-        self._vcpus = [vm.vcpu(n) for n in range(cpus)]
-        self.mpidrs = [v.get("mpidr_el1") for v in self._vcpus]
-        self.psci = Psci(self.mpidrs, valid_entry=vm.memory.contains)
+        self._vcpus = [vm.vcpu(n) for n in range(self.cpus)]
+        self.psci = Psci(mpidrs, valid_entry=vm.memory.contains)
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._how = SuspendHow.NONE

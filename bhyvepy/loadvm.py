@@ -26,7 +26,7 @@ from bhyvepy.boot import options, plan, record, source
 from bhyvepy.config import Config, parse_address
 from bhyvepy.errors import BhyveError, ConfigError, VmExistsError, VmNotFoundError
 from bhyvepy.vmexit import VmState
-from bhyvepy.vmmapi import VM, check_name, stat_vm
+from bhyvepy.vmmapi import VM, check_name, check_space, stat_vm, vmm_dir
 
 # PSTATE at the entry of a kernel: EL1h, DAIF masked (Documentation/arm64/booting).
 ENTRY_PSTATE = 0x3C5
@@ -91,6 +91,7 @@ def load(name: str, config: Config, *, progress: Progress | None = None, again: 
         replace = True
     except VmNotFoundError:
         pass
+    check_space(vmm_dir(), config.size("memory.size"))
     what = make_plan(config)
     if replace:
         # An empty VM may be one whose loader was killed: its RAM is not zero.
@@ -102,6 +103,7 @@ def load(name: str, config: Config, *, progress: Progress | None = None, again: 
         vmid_bits=config.number("vmm.vmid_bits"),
     )
     try:
+        vm.set_topology(1, 1, 1)
         vm.setup_memory(
             what.record.memory_base,
             what.record.memory_size,

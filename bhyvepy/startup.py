@@ -35,8 +35,17 @@ from bhyvepy.devices.base import Device, DeviceEnv, IrqLine, NoIrq, no_attach
 from bhyvepy.devices.bvmconsole import BvmConsole
 from bhyvepy.devices.console import Console
 from bhyvepy.devices.ns16550a import NS16550A
-from bhyvepy.errors import BhyveError, ConfigError, DeviceError, VmError, os_error, printable
-from bhyvepy.vmexit import SuspendHow
+from bhyvepy.devices.psci import MPIDR_AFF
+from bhyvepy.errors import (
+    BhyveError,
+    ConfigError,
+    DeviceError,
+    VmError,
+    os_error,
+    printable,
+    vm_error,
+)
+from bhyvepy.vmexit import SuspendHow, VmState
 from bhyvepy.vmmapi import MAXCPU, VM, check_name
 
 # Bits of /proc/self/coredump_filter: file-backed shared mappings (core(5)).
@@ -60,27 +69,21 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
         stack.callback(vm.close)
         rec = _load_record(vm)
         _check_memory(config, rec)
-        _begin(vm)
+        _check_state(vm)
+        console = _console(config, stack)
+        machine = Machine(vm, machdep.mpidrs(cpus), console=console, pins=pins)
+        stack.callback(machine.close)
+        stack.callback(_log_to(machine))
+        attached = _Builder(machine, rec, console).build(specs)
+        # Up to here nothing has changed: what can be refused is refused before.
+        vm.run_begin()
         stack.callback(_leave, vm)
-        machine = None
         try:
-            vm.set_topology(sockets, cores, threads)
-            for n in range(cpus):
-                vm.activate_cpu(n)
-            vm.attach_vgic(
-                layout.GICD.base, layout.GICD.size, layout.GICR_BASE, layout.GICR_STRIDE * cpus
-            )
-            if config.boolean("memory.wired"):
-                vm.populate()
-            console = _console(config, stack)
-            machine = Machine(vm, cpus, console=console, pins=pins)
-            stack.callback(machine.close)
-            stack.callback(_log_to(machine))
-            attached = _Builder(machine, rec, console).build(specs)
+            _power_on(vm, config, (sockets, cores, threads))
             _device_tree(vm, rec, machine, attached)
             how = machine.run()
         finally:
-            if machine is not None and machine.stuck:
+            if machine.stuck:
                 # A thread is inside the core: nothing may be unmapped under it.
                 stack.pop_all()
     if config.boolean("monitor") or (
@@ -126,17 +129,31 @@ def _check_memory(config: Config, rec: record.LoadRecord) -> None:
             )
 
 
-def _begin(vm: VM) -> None:
-    try:
-        vm.run_begin()
-    except VmError as err:
-        if err.errno != errno.EINVAL:
-            raise
+def _check_state(vm: VM) -> None:
+    """A VM runs once; run_begin() decides, this is for the line and for the devices."""
+    info = vm.info()
+    if info.state is VmState.RUNNING:
+        raise vm_error(errno.EBUSY, "run", vm.name)
+    if info.state is not VmState.LOADED:
+        what = "has run already" if info.state is VmState.ENDED else "was left by a killed bhyve"
         raise VmError(
-            f"VM {vm.name} has run already; load it again:"
+            f"VM {vm.name} {what}; load it again:"
             f" `bhyvectl --vm={vm.name} --destroy`, then bhyveload",
             errno.EINVAL,
-        ) from None
+        )
+
+
+def _power_on(vm: VM, config: Config, shape: tuple[int, int, int]) -> None:
+    """vCPUs, interrupt controller and memory, before the first instruction."""
+    cpus = shape[0] * shape[1] * shape[2]
+    vm.set_topology(*shape)
+    for n, mpidr in enumerate(machdep.mpidrs(cpus)):
+        vm.activate_cpu(n)
+        if vm.vcpu(n).get("mpidr_el1") & MPIDR_AFF != mpidr:
+            raise BhyveError(f"vCPU {n} has another MPIDR than the device tree says")
+    vm.attach_vgic(layout.GICD.base, layout.GICD.size, layout.GICR_BASE, layout.GICR_STRIDE * cpus)
+    if config.boolean("memory.wired"):
+        vm.populate()
 
 
 def _leave(vm: VM) -> None:

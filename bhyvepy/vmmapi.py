@@ -324,27 +324,12 @@ class VM:
             raise ConfigError(
                 f"{size} bytes of RAM at {base:#x} do not fit below {layout.IPA_LIMIT:#x}"
             )
-        self.check_space(size)
+        check_space(self.directory, size)
         self.alloc_memseg(0, size, reserve=reserve)
         off = 0
         for gpa, length in ranges:
             self.mmap_memseg(gpa, 0, off, length, PROT_ALL)
             off += length
-
-    def check_space(self, size: int) -> None:
-        """Refuse RAM that the VM directory or the machine could not hold."""
-        fs = os.statvfs(self.directory)
-        free = fs.f_bavail * fs.f_frsize
-        where = f"free in {self.directory}"
-        avail = _mem_available()
-        if avail is not None and avail < free:
-            free, where = avail, "of memory available"
-        if size > free:
-            raise VmSpaceError(
-                f"{format_size(size)} of RAM is more than the {format_size(free)} {where};"
-                " use a smaller -m, or set BHYVEPY_VMMDIR to a larger directory",
-                errno.ENOSPC,
-            )
 
     def alloc_memseg(self, segid: int, length: int, *, reserve: bool = False) -> None:
         """Make a memory segment."""
@@ -634,6 +619,22 @@ def memory_lost() -> bool:
 def core_version() -> str:
     """Version and build facts of the core."""
     return str(ffi.string(lib.vmm_version()).decode())
+
+
+def check_space(directory: str, size: int) -> None:
+    """Refuse RAM that the VM directory or the machine could not hold."""
+    fs = os.statvfs(directory)
+    free = fs.f_bavail * fs.f_frsize
+    where = f"free in {directory}"
+    avail = _mem_available()
+    if avail is not None and avail < free:
+        free, where = avail, "of memory available"
+    if size > free:
+        raise VmSpaceError(
+            f"{format_size(size)} of RAM is more than the {format_size(free)} {where};"
+            " use a smaller -m, or set BHYVEPY_VMMDIR to a larger directory",
+            errno.ENOSPC,
+        )
 
 
 def _mem_available() -> int | None:

@@ -40,7 +40,7 @@ def read(path: str, what: str, limit: int) -> bytes:
         if info.st_size > limit:
             raise LoadError(_too_large(name, what, info.st_size, limit))
         with os.fdopen(os.dup(fd), "rb") as file:
-            data = file.read(limit + 1)
+            data = file.read(info.st_size + 1)  # never `limit`: it is read into one buffer
     except OSError as err:
         raise LoadError(str(os_error(f"read the {what}", path, err))) from None
     finally:

@@ -48,12 +48,12 @@ def world(core: Any) -> Any:
 
 
 def machine(core: Any, cpus: int = 1) -> Any:
-    return core.load("bhyverun").Machine(core.world[0], cpus)
+    return core.load("bhyverun").Machine(core.world[0], range(cpus))
 
 
 def test_mmio_reaches_the_device(world: Any) -> None:
     """An access in a device's window reaches it with offset and size; power-off ends the run."""
-    vm, probe_class, fake = world.world
+    _, probe_class, fake = world.world
     m = machine(world)
     probe = probe_class()
     m.add_device(0x10000, probe)
