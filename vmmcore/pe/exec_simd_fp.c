@@ -100,12 +100,6 @@ FP_LANES(frint64x_v_d, FP_D, fp_round_int_n(fp, sz, N, fp_rmode(fp), 64))
 
 typedef uint64_t fp_fn2(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
 
-static uint64_t
-add2(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
-{
-	return (fp_add(fp, sz, a, b));
-}
-
 /* Neighbours of Rn, then of Rm. */
 FP_INLINE int
 pairwise(struct pe *pe, const struct insn *in, unsigned sz, fp_fn2 *fn)
@@ -172,7 +166,7 @@ across(struct pe *pe, const struct insn *in, unsigned sz, fp_fn2 *fn)
 	FORM(name##_h, across, FP_H, fn)                                                           \
 	FORM(name##_s, across, FP_S, fn)
 
-PAIRS(faddp, add2)
+PAIRS(faddp, fp_add)
 PAIRS(fmaxp, fp_max)
 PAIRS(fminp, fp_min)
 PAIRS(fmaxnmp, fp_maxnm)

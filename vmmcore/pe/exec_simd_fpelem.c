@@ -55,7 +55,7 @@ BY_ELEMENT_EACH(fmls_e, fp_muladd(fp, sz, D, fp_neg(sz, N), e))
 
 /* Half to single ------------------------------------------------------------ */
 
-/* FMLAL, FMLSL: `part` is the half of the sources; e != NULL: by element. */
+/* FMLAL, FMLSL and their upper forms; e != NULL: by element. */
 static int
 mul_long(struct pe *pe, const struct insn *in, bool upper, const uint64_t *e)
 {
@@ -108,8 +108,8 @@ op_fmlal2_e(struct pe *pe, const struct insn *in)
 /* Complex numbers: even lanes are real, odd lanes imaginary ----------------- */
 
 /*
- * FCMLA: rotation by 0 and 180 degrees multiplies by the real part of Rn, 90
- * and 270 by its imaginary part; -90 and 180 style signs fall on Rm.
+ * FCMLA multiplies both parts of Rm, turned by 90 degrees times rot, by one
+ * part of Rn: the real one when rot is even, the imaginary one when it is odd.
  */
 FP_INLINE int
 complex_mla(struct pe *pe, const struct insn *in, unsigned sz, bool by_element)

@@ -144,10 +144,10 @@ uint32_t fp_soft_compare(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b, bo
 bool fp_soft_eq(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
 bool fp_soft_ge(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
 bool fp_soft_gt(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
-uint64_t fp_max(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
-uint64_t fp_min(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
-uint64_t fp_maxnm(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
-uint64_t fp_minnm(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
+uint64_t fp_soft_max(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
+uint64_t fp_soft_min(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
+uint64_t fp_soft_maxnm(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
+uint64_t fp_soft_minnm(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
 
 /* fp_conv.c --------------------------------------------------------------- */
 

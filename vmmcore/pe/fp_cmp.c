@@ -74,13 +74,13 @@ max_min(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b, bool max)
 }
 
 uint64_t
-fp_max(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
+fp_soft_max(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 {
 	return (max_min(fp, sz, a, b, true));
 }
 
 uint64_t
-fp_min(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
+fp_soft_min(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 {
 	return (max_min(fp, sz, a, b, false));
 }
@@ -99,13 +99,13 @@ max_min_num(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b, bool max)
 }
 
 uint64_t
-fp_maxnm(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
+fp_soft_maxnm(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 {
 	return (max_min_num(fp, sz, a, b, true));
 }
 
 uint64_t
-fp_minnm(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
+fp_soft_minnm(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 {
 	return (max_min_num(fp, sz, a, b, false));
 }

@@ -250,6 +250,27 @@ fp_gt(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 	return (unlikely(o == 2) ? fp_soft_gt(fp, sz, a, b) : o > 0);
 }
 
+/*
+ * Maximum and minimum: equal numbers have equal bits, except for two zeros,
+ * whose signs are ANDed or ORed.
+ */
+#define FP_MAX_MIN(name, op, equal)                                                                \
+	FP_INLINE uint64_t fp_##name(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)        \
+	{                                                                                          \
+		int o = fp_host_order(fp, sz, a, b);                                               \
+                                                                                                   \
+		if (unlikely(o == 2))                                                              \
+			return (fp_soft_##name(fp, sz, a, b));                                     \
+		if (unlikely(o == 0))                                                              \
+			return (a equal b);                                                        \
+		return (o op 0 ? a : b);                                                           \
+	}
+
+FP_MAX_MIN(max, >, &)
+FP_MAX_MIN(min, <, |)
+FP_MAX_MIN(maxnm, >, &)
+FP_MAX_MIN(minnm, <, |)
+
 FP_INLINE uint64_t
 fp_convert(struct pe_fp *fp, unsigned to, unsigned from, uint64_t a)
 {
