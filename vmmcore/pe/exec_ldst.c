@@ -53,37 +53,80 @@ index_w(const struct pe *pe, const struct insn *in, unsigned scale)
 
 #define SCALE(type) ((unsigned)__builtin_ctz(sizeof(type)))
 
-/* The body of a load: `va` may use pe and in; `after` runs when it succeeded. */
-#define LOAD_BODY(name, mem, ext, reg, va, after)                                            \
+/*
+ * A handler is the fast path alone, so that it needs no stack frame: the host
+ * address is in the TLB and SP, if it is the base, aligned. Anything else is
+ * done from the start by the _slow function.
+ */
+#define SLOW(name)                                                                           \
+	static __attribute__((noinline, cold)) int name(struct pe *pe, const struct insn *in)
+
+static inline bool
+sp_odd(const struct pe *pe, const struct insn *in)
+{
+	return (in->rn == REG_SP && (pe->x[REG_SP] & 15) != 0);
+}
+
+/* `va` and `set` may use pe and in; `set` runs when the access succeeded. */
+#define LOAD_ANY(name, mem, n, va, set)                                                      \
+	SLOW(name##_slow)                                                                    \
+	{                                                                                    \
+		uint64_t addr = (va);                                                        \
+		mem v[n];                                                                    \
+		int e;                                                                       \
+                                                                                             \
+		if ((e = pe_check_sp(pe, in)) != 0)                                          \
+			return (e);                                                          \
+		if ((e = pe_read(pe, in, addr, v, sizeof(v), sizeof(mem))) != 0)             \
+			return (e);                                                          \
+		set;                                                                         \
+		return (INSN_NEXT);                                                          \
+	}                                                                                    \
 	OP(name)                                                                             \
 	{                                                                                    \
 		uint64_t addr = (va);                                                        \
-		mem v;                                                                       \
-		int e;                                                                       \
+		const void *p = pe_tlb_hit(pe->tlb->rd, addr, (n) * sizeof(mem));            \
+		mem v[n];                                                                    \
                                                                                              \
-		if (unlikely((e = pe_check_sp(pe, in)) != 0))                                \
-			return (e);                                                          \
-		if (unlikely((e = pe_read(pe, in, addr, &v, sizeof(v), sizeof(v))) != 0))    \
-			return (e);                                                          \
-		pe->x[in->rd] = (reg)(ext)v;                                                 \
-		after;                                                                       \
+		if (unlikely(p == NULL || sp_odd(pe, in)))                                   \
+			return (name##_slow(pe, in));                                        \
+		memcpy(v, p, sizeof(v));                                                     \
+		set;                                                                         \
 		return (INSN_NEXT);                                                          \
 	}
 
-#define STORE_BODY(name, mem, va, after)                                                     \
+#define STORE_ANY(name, mem, n, va, get, set)                                                \
+	SLOW(name##_slow)                                                                    \
+	{                                                                                    \
+		uint64_t addr = (va);                                                        \
+		const mem v[n] = get;                                                        \
+		int e;                                                                       \
+                                                                                             \
+		if ((e = pe_check_sp(pe, in)) != 0)                                          \
+			return (e);                                                          \
+		if ((e = pe_write(pe, in, addr, v, sizeof(v), sizeof(mem))) != 0)            \
+			return (e);                                                          \
+		set;                                                                         \
+		return (INSN_NEXT);                                                          \
+	}                                                                                    \
 	OP(name)                                                                             \
 	{                                                                                    \
 		uint64_t addr = (va);                                                        \
-		mem v = RD(mem);                                                             \
-		int e;                                                                       \
+		void *p = pe_tlb_hit(pe->tlb->wr, addr, (n) * sizeof(mem));                  \
+		const mem v[n] = get;                                                        \
                                                                                              \
-		if (unlikely((e = pe_check_sp(pe, in)) != 0))                                \
-			return (e);                                                          \
-		if (unlikely((e = pe_write(pe, in, addr, &v, sizeof(v), sizeof(v))) != 0))   \
-			return (e);                                                          \
-		after;                                                                       \
+		if (unlikely(p == NULL || sp_odd(pe, in)))                                   \
+			return (name##_slow(pe, in));                                        \
+		memcpy(p, v, sizeof(v));                                                     \
+		set;                                                                         \
 		return (INSN_NEXT);                                                          \
 	}
+
+#define SET1(ext, reg) pe->x[in->rd] = (reg)(ext)v[0]
+#define LOAD_BODY(name, mem, ext, reg, va, after)                                            \
+	LOAD_ANY(name, mem, 1, va, SET1(ext, reg); after)
+#define GET1(mem) { RD(mem) }
+#define STORE_BODY(name, mem, va, after) STORE_ANY(name, mem, 1, va, GET1(mem), after)
 
 #define BASE (pe->x[in->rn])
 
@@ -192,37 +235,13 @@ LOAD_LIT(ldrsw_lit, uint32_t, int32_t)
 
 /* Pairs. */
 
-#define LDP_BODY(name, mem, ext, va, after)                                                  \
-	OP(name)                                                                             \
-	{                                                                                    \
-		uint64_t addr = (va);                                                        \
-		mem v[2];                                                                    \
-		int e;                                                                       \
-                                                                                             \
-		if (unlikely((e = pe_check_sp(pe, in)) != 0))                                \
-			return (e);                                                          \
-		if (unlikely((e = pe_read(pe, in, addr, v, sizeof(v), sizeof(mem))) != 0))   \
-			return (e);                                                          \
-		pe->x[in->ra] = (uint64_t)(ext)v[1];                                         \
-		pe->x[in->rd] = (uint64_t)(ext)v[0];                                         \
-		after;                                                                       \
-		return (INSN_NEXT);                                                          \
-	}
-
-#define STP_BODY(name, mem, va, after)                                                       \
-	OP(name)                                                                             \
-	{                                                                                    \
-		uint64_t addr = (va);                                                        \
-		mem v[2] = { RD(mem), RA(mem) };                                             \
-		int e;                                                                       \
-                                                                                             \
-		if (unlikely((e = pe_check_sp(pe, in)) != 0))                                \
-			return (e);                                                          \
-		if (unlikely((e = pe_write(pe, in, addr, v, sizeof(v), sizeof(mem))) != 0))  \
-			return (e);                                                          \
-		after;                                                                       \
-		return (INSN_NEXT);                                                          \
-	}
+/* The first register is written last: see a64.decode for Rt = Rt2. */
+#define SET2(ext)                                                                            \
+	pe->x[in->ra] = (uint64_t)(ext)v[1];                                                 \
+	pe->x[in->rd] = (uint64_t)(ext)v[0]
+#define LDP_BODY(name, mem, ext, va, after) LOAD_ANY(name, mem, 2, va, SET2(ext); after)
+#define GET2(mem) { RD(mem), RA(mem) }
+#define STP_BODY(name, mem, va, after) STORE_ANY(name, mem, 2, va, GET2(mem), after)
 
 #define LDP(name, mem, ext)                                                                  \
 	LDP_BODY(name, mem, ext, BASE + offset(in), (void)0)                                 \
