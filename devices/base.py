@@ -88,9 +88,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from bhyvepy.errors import DeviceError, GuestFault
-
-__all__ = ["DeviceError", "GuestFault"]  # besides what is defined below
+from bhyvepy.errors import DeviceError as DeviceError
+from bhyvepy.errors import GuestFault as GuestFault
 
 LOG = logging.getLogger("bhyvepy.devices")
 
