@@ -80,6 +80,9 @@ class VirtioMmio(Device):
         self._thread: threading.Thread | None = None
         self._kick = os.eventfd(0, os.EFD_CLOEXEC)
         self._generation = 0
+        # Linux and FreeBSD write the legacy page size before they reset the device: a reset
+        # keeps it.
+        self._page_size = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -89,7 +92,6 @@ class VirtioMmio(Device):
         self._features_sel = 0
         self._driver_sel = 0
         self._queue_sel = 0
-        self._page_size = 0
         self._align = [0] * len(self.queues)
         self._pfn = [0] * len(self.queues)
         self._used_up = [False] * len(self.queues)

@@ -313,6 +313,18 @@ def test_legacy_bad_page_size(kit, page, align):
     d.close()
 
 
+def test_legacy_page_size_outlives_reset(kit):
+    """Linux writes the page size once, before its reset of the device: it stays."""
+    d = kit.Driver(Slow(), version=1)
+    d.w(0x28, 4096)
+    d.negotiate()
+    d.w(0x38, 8)
+    d.w(0x3C, 4096)
+    d.w(0x40, kit.DESC >> 12)
+    assert d.r(0x40) == kit.DESC >> 12
+    d.close()
+
+
 def test_legacy_pfn(kit):
     """QueuePFN reads back, and 0 takes the queue away."""
     d = kit.Driver(Slow(), version=1)
