@@ -64,7 +64,7 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
     if config.boolean("memory.guest_in_core"):
         _dump_guest_memory()
     how = SuspendHow.NONE
-    with ExitStack() as stack:
+    with ExitStack() as owned, ExitStack() as stack:
         vm = _open(name, config)
         stack.callback(vm.close)
         rec = _load_record(vm)
@@ -77,6 +77,8 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
         attached = _Builder(machine, rec, console).build(specs)
         # Up to here nothing has changed: what can be refused is refused before.
         vm.run_begin()
+        if config.boolean("monitor"):
+            owned.callback(_destroy, name)
         stack.callback(_leave, vm)
         try:
             _power_on(vm, config, (sockets, cores, threads))
@@ -86,11 +88,10 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
             if machine.stuck:
                 # A thread is inside the core: nothing may be unmapped under it.
                 stack.pop_all()
-    if config.boolean("monitor") or (
-        how is SuspendHow.POWEROFF and config.boolean("destroy_on_poweroff")
-    ):
-        with contextlib.suppress(VmError):
-            VM.destroy_named(name)
+    if how is SuspendHow.DESTROY:
+        raise VmError(f"VM {name} was destroyed while it ran")
+    if how is SuspendHow.POWEROFF and config.boolean("destroy_on_poweroff"):
+        _destroy(name)
     return how
 
 
@@ -159,6 +160,11 @@ def _power_on(vm: VM, config: Config, shape: tuple[int, int, int]) -> None:
 def _leave(vm: VM) -> None:
     with contextlib.suppress(VmError):
         vm.run_end()  # it may be destroyed already
+
+
+def _destroy(name: str) -> None:
+    with contextlib.suppress(VmError):
+        VM.destroy_named(name)
 
 
 def _dump_guest_memory() -> None:
