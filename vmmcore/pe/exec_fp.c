@@ -12,27 +12,27 @@
 #include "pe/exec_int.h"
 
 /* A handler for each size; `sz` is a constant inside. */
-#define EACH_SIZE(name, body)                                                                      \
-	int op_##name##_h(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		const unsigned sz = FP_H;                                                          \
-		FP_ENTER(pe, in);                                                                  \
-		body;                                                                              \
-		return (INSN_NEXT);                                                                \
-	}                                                                                          \
-	int op_##name##_s(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		const unsigned sz = FP_S;                                                          \
-		FP_ENTER(pe, in);                                                                  \
-		body;                                                                              \
-		return (INSN_NEXT);                                                                \
-	}                                                                                          \
-	int op_##name##_d(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		const unsigned sz = FP_D;                                                          \
-		FP_ENTER(pe, in);                                                                  \
-		body;                                                                              \
-		return (INSN_NEXT);                                                                \
+#define EACH_SIZE(name, body)                                   \
+	int op_##name##_h(struct pe *pe, const struct insn *in) \
+	{                                                       \
+		const unsigned sz = FP_H;                       \
+		FP_ENTER(pe, in);                               \
+		body;                                           \
+		return (INSN_NEXT);                             \
+	}                                                       \
+	int op_##name##_s(struct pe *pe, const struct insn *in) \
+	{                                                       \
+		const unsigned sz = FP_S;                       \
+		FP_ENTER(pe, in);                               \
+		body;                                           \
+		return (INSN_NEXT);                             \
+	}                                                       \
+	int op_##name##_d(struct pe *pe, const struct insn *in) \
+	{                                                       \
+		const unsigned sz = FP_D;                       \
+		FP_ENTER(pe, in);                               \
+		body;                                           \
+		return (INSN_NEXT);                             \
 	}
 
 #define N fp_reg(pe, sz, in->rn)
@@ -56,13 +56,13 @@ EACH_SIZE(frintx, PUT(fp_round_int(FP, sz, N, fp_rmode(FP), true)))
 EACH_SIZE(frinti, PUT(fp_round_int(FP, sz, N, fp_rmode(FP), false)))
 
 /* FRINT32 and FRINT64, towards zero and by FPCR; single and double only. */
-#define FRINT_N(name, size, rounding, intsize)                                                     \
-	int op_##name(struct pe *pe, const struct insn *in)                                        \
-	{                                                                                          \
-		const unsigned sz = size;                                                          \
-		FP_ENTER(pe, in);                                                                  \
-		PUT(fp_round_int_n(FP, sz, N, rounding, intsize));                                 \
-		return (INSN_NEXT);                                                                \
+#define FRINT_N(name, size, rounding, intsize)                     \
+	int op_##name(struct pe *pe, const struct insn *in)        \
+	{                                                          \
+		const unsigned sz = size;                          \
+		FP_ENTER(pe, in);                                  \
+		PUT(fp_round_int_n(FP, sz, N, rounding, intsize)); \
+		return (INSN_NEXT);                                \
 	}
 
 FRINT_N(frint32z_s, FP_S, FP_ZERO, 32)
@@ -99,22 +99,22 @@ EACH_SIZE(fcmp, pe->nzcv = fp_compare(FP, sz, N, M, false))
 EACH_SIZE(fcmpe, pe->nzcv = fp_compare(FP, sz, N, M, true))
 EACH_SIZE(fcmp0, pe->nzcv = fp_compare(FP, sz, N, 0, false))
 EACH_SIZE(fcmpe0, pe->nzcv = fp_compare(FP, sz, N, 0, true))
-EACH_SIZE(fccmp, pe->nzcv = cond_holds(pe, in->a) ? fp_compare(FP, sz, N, M, false) :
-                                                    (uint32_t)in->b << 28)
-EACH_SIZE(fccmpe, pe->nzcv = cond_holds(pe, in->a) ? fp_compare(FP, sz, N, M, true) :
-                                                     (uint32_t)in->b << 28)
+EACH_SIZE(fccmp,
+    pe->nzcv = cond_holds(pe, in->a) ? fp_compare(FP, sz, N, M, false) : (uint32_t)in->b << 28)
+EACH_SIZE(fccmpe,
+    pe->nzcv = cond_holds(pe, in->a) ? fp_compare(FP, sz, N, M, true) : (uint32_t)in->b << 28)
 EACH_SIZE(fcsel, PUT(cond_holds(pe, in->a) ? N : M))
 
 /* Immediates and moves ------------------------------------------------------ */
 
 EACH_SIZE(fmov_imm8, PUT(fp_expand_imm(sz, in->a)))
 
-#define MOVE(name, body)                                                                           \
-	int op_fmov_##name(struct pe *pe, const struct insn *in)                                   \
-	{                                                                                          \
-		FP_ENTER(pe, in);                                                                  \
-		body;                                                                              \
-		return (INSN_NEXT);                                                                \
+#define MOVE(name, body)                                         \
+	int op_fmov_##name(struct pe *pe, const struct insn *in) \
+	{                                                        \
+		FP_ENTER(pe, in);                                \
+		body;                                            \
+		return (INSN_NEXT);                              \
 	}
 
 MOVE(w_s, pe->x[in->rd] = fp_reg(pe, FP_S, in->rn))

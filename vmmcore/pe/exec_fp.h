@@ -8,10 +8,10 @@
 #include "pe/a64_handlers.h"
 #include "pe/fp_host.h"
 
-#define FP_ENTER(pe, in)                                                                           \
-	do {                                                                                       \
-		if (unlikely((pe)->fp_trapped))                                                    \
-			return (pe_fp_trap((pe), (in)));                                           \
+#define FP_ENTER(pe, in)                                 \
+	do {                                             \
+		if (unlikely((pe)->fp_trapped))          \
+			return (pe_fp_trap((pe), (in))); \
 	} while (0)
 
 /* The lowest element of a SIMD register. */

@@ -13,28 +13,28 @@
 #define D fp_lane(&d, sz, i)
 
 /* As FP_LANES, with m (Rm) and d (Rd before). */
-#define LANES3(name, size, body)                                                                   \
-	int op_##name(struct pe *pe, const struct insn *in)                                        \
-	{                                                                                          \
-		const unsigned sz = size;                                                          \
-		struct pe_fp *const fp = &pe->fp;                                                  \
-		union vec n, m, d, r = {.ud = {0, 0}};                                             \
-		unsigned i, lanes;                                                                 \
-                                                                                                   \
-		FP_ENTER(pe, in);                                                                  \
-		n = simd_reg(pe, in->rn);                                                          \
-		m = simd_reg(pe, in->rm);                                                          \
-		d = simd_reg(pe, in->rd);                                                          \
-		(void)d;                                                                           \
-		lanes = fp_lanes(in, sz);                                                          \
-		for (i = 0; i < lanes; i++)                                                        \
-			fp_set_lane(&r, sz, i, (body));                                            \
-		simd_set(pe, in->rd, &r);                                                          \
-		return (INSN_NEXT);                                                                \
+#define LANES3(name, size, body)                            \
+	int op_##name(struct pe *pe, const struct insn *in) \
+	{                                                   \
+		const unsigned sz = size;                   \
+		struct pe_fp *const fp = &pe->fp;           \
+		union vec n, m, d, r = { .ud = { 0, 0 } };  \
+		unsigned i, lanes;                          \
+                                                            \
+		FP_ENTER(pe, in);                           \
+		n = simd_reg(pe, in->rn);                   \
+		m = simd_reg(pe, in->rm);                   \
+		d = simd_reg(pe, in->rd);                   \
+		(void)d;                                    \
+		lanes = fp_lanes(in, sz);                   \
+		for (i = 0; i < lanes; i++)                 \
+			fp_set_lane(&r, sz, i, (body));     \
+		simd_set(pe, in->rd, &r);                   \
+		return (INSN_NEXT);                         \
 	}
-#define LANES3_EACH(name, body)                                                                    \
-	LANES3(name##_h, FP_H, body)                                                               \
-	LANES3(name##_s, FP_S, body)                                                               \
+#define LANES3_EACH(name, body)      \
+	LANES3(name##_h, FP_H, body) \
+	LANES3(name##_s, FP_S, body) \
 	LANES3(name##_d, FP_D, body)
 
 /* Three registers ----------------------------------------------------------- */
@@ -104,7 +104,7 @@ typedef uint64_t fp_fn2(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
 FP_INLINE int
 pairwise(struct pe *pe, const struct insn *in, unsigned sz, fp_fn2 *fn)
 {
-	union vec n, m, r = {.ud = {0, 0}};
+	union vec n, m, r = { .ud = { 0, 0 } };
 	unsigned i, half;
 
 	FP_ENTER(pe, in);
@@ -112,8 +112,8 @@ pairwise(struct pe *pe, const struct insn *in, unsigned sz, fp_fn2 *fn)
 	m = simd_reg(pe, in->rm);
 	half = fp_lanes(in, sz) / 2;
 	for (i = 0; i < half; i++)
-		fp_set_lane(&r, sz, i,
-		    fn(&pe->fp, sz, fp_lane(&n, sz, 2 * i), fp_lane(&n, sz, 2 * i + 1)));
+		fp_set_lane(
+		    &r, sz, i, fn(&pe->fp, sz, fp_lane(&n, sz, 2 * i), fp_lane(&n, sz, 2 * i + 1)));
 	for (i = 0; i < half; i++)
 		fp_set_lane(&r, sz, half + i,
 		    fn(&pe->fp, sz, fp_lane(&m, sz, 2 * i), fp_lane(&m, sz, 2 * i + 1)));
@@ -144,26 +144,26 @@ across(struct pe *pe, const struct insn *in, unsigned sz, fp_fn2 *fn)
 	n = simd_reg(pe, in->rn);
 	for (lanes = fp_lanes(in, sz); lanes > 1; lanes /= 2)
 		for (i = 0; i < lanes / 2; i++)
-			fp_set_lane(&n, sz, i, fn(&pe->fp, sz, fp_lane(&n, sz, 2 * i),
-			    fp_lane(&n, sz, 2 * i + 1)));
+			fp_set_lane(&n, sz, i,
+			    fn(&pe->fp, sz, fp_lane(&n, sz, 2 * i), fp_lane(&n, sz, 2 * i + 1)));
 	fp_put(pe, sz, in->rd, fp_lane(&n, sz, 0));
 	return (INSN_NEXT);
 }
 
-#define FORM(name, form, size, fn)                                                                 \
-	int op_##name(struct pe *pe, const struct insn *in)                                        \
-	{                                                                                          \
-		return (form(pe, in, size, fn));                                                   \
+#define FORM(name, form, size, fn)                          \
+	int op_##name(struct pe *pe, const struct insn *in) \
+	{                                                   \
+		return (form(pe, in, size, fn));            \
 	}
-#define PAIRS(name, fn)                                                                            \
-	FORM(name##_v_h, pairwise, FP_H, fn)                                                       \
-	FORM(name##_v_s, pairwise, FP_S, fn)                                                       \
-	FORM(name##_v_d, pairwise, FP_D, fn)                                                       \
-	FORM(name##_ss_h, pair, FP_H, fn)                                                          \
-	FORM(name##_ss_s, pair, FP_S, fn)                                                          \
+#define PAIRS(name, fn)                      \
+	FORM(name##_v_h, pairwise, FP_H, fn) \
+	FORM(name##_v_s, pairwise, FP_S, fn) \
+	FORM(name##_v_d, pairwise, FP_D, fn) \
+	FORM(name##_ss_h, pair, FP_H, fn)    \
+	FORM(name##_ss_s, pair, FP_S, fn)    \
 	FORM(name##_ss_d, pair, FP_D, fn)
-#define ACROSS(name, fn)                                                                           \
-	FORM(name##_h, across, FP_H, fn)                                                           \
+#define ACROSS(name, fn)                 \
+	FORM(name##_h, across, FP_H, fn) \
 	FORM(name##_s, across, FP_S, fn)
 
 PAIRS(faddp, fp_add)

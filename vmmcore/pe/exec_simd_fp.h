@@ -33,25 +33,25 @@ fp_lanes(const struct insn *in, unsigned sz)
 }
 
 /* Run `body` for each lane i of n (Rn) and write r to Rd. */
-#define FP_LANES(name, size, body)                                                                 \
-	int op_##name(struct pe *pe, const struct insn *in)                                        \
-	{                                                                                          \
-		const unsigned sz = size;                                                          \
-		struct pe_fp *const fp = &pe->fp;                                                  \
-		union vec n, r = {.ud = {0, 0}};                                                   \
-		unsigned i, lanes;                                                                 \
-                                                                                                   \
-		FP_ENTER(pe, in);                                                                  \
-		n = simd_reg(pe, in->rn);                                                          \
-		lanes = fp_lanes(in, sz);                                                          \
-		for (i = 0; i < lanes; i++)                                                        \
-			fp_set_lane(&r, sz, i, (body));                                            \
-		simd_set(pe, in->rd, &r);                                                          \
-		return (INSN_NEXT);                                                                \
+#define FP_LANES(name, size, body)                          \
+	int op_##name(struct pe *pe, const struct insn *in) \
+	{                                                   \
+		const unsigned sz = size;                   \
+		struct pe_fp *const fp = &pe->fp;           \
+		union vec n, r = { .ud = { 0, 0 } };        \
+		unsigned i, lanes;                          \
+                                                            \
+		FP_ENTER(pe, in);                           \
+		n = simd_reg(pe, in->rn);                   \
+		lanes = fp_lanes(in, sz);                   \
+		for (i = 0; i < lanes; i++)                 \
+			fp_set_lane(&r, sz, i, (body));     \
+		simd_set(pe, in->rd, &r);                   \
+		return (INSN_NEXT);                         \
 	}
-#define FP_LANES_EACH(name, body)                                                                  \
-	FP_LANES(name##_h, FP_H, body)                                                             \
-	FP_LANES(name##_s, FP_S, body)                                                             \
+#define FP_LANES_EACH(name, body)      \
+	FP_LANES(name##_h, FP_H, body) \
+	FP_LANES(name##_s, FP_S, body) \
 	FP_LANES(name##_d, FP_D, body)
 
 #endif /* PE_EXEC_SIMD_FP_H */

@@ -6,7 +6,7 @@
 #include "pe/exec_simd_fp.h"
 
 #define N fp_lane(&n, sz, i)
-#define TO_INT(is_unsigned, fbits, rounding)                                                       \
+#define TO_INT(is_unsigned, fbits, rounding) \
 	fp_to_fixed(fp, sz, N, fbits, fp_bits(sz), is_unsigned, rounding)
 
 FP_LANES_EACH(fcvtns_v, TO_INT(false, 0, FP_TIEEVEN))
@@ -49,8 +49,8 @@ op_fcvtl_v(struct pe *pe, const struct insn *in)
 	FP_ENTER(pe, in);
 	n = simd_half(pe, in->rn, SIMD_Q(in));
 	for (i = 0; i < 8u >> from; i++)
-		fp_set_lane(&r, from + 1, i,
-		    fp_convert(&pe->fp, from + 1, from, fp_lane(&n, from, i)));
+		fp_set_lane(
+		    &r, from + 1, i, fp_convert(&pe->fp, from + 1, from, fp_lane(&n, from, i)));
 	simd_set(pe, in->rd, &r);
 	return (INSN_NEXT);
 }
@@ -59,7 +59,7 @@ op_fcvtl_v(struct pe *pe, const struct insn *in)
 static void
 narrow(struct pe *pe, const struct insn *in, unsigned to, enum fp_rounding rounding)
 {
-	union vec n = simd_reg(pe, in->rn), r = {.ud = {0, 0}};
+	union vec n = simd_reg(pe, in->rn), r = { .ud = { 0, 0 } };
 	unsigned i;
 
 	for (i = 0; i < 8u >> to; i++)
@@ -89,7 +89,6 @@ int
 op_fcvtxn_ss(struct pe *pe, const struct insn *in)
 {
 	FP_ENTER(pe, in);
-	fp_put(pe, FP_S, in->rd,
-	    fp_soft_convert(&pe->fp, FP_S, FP_D, pe->v[in->rn][0], FP_ODD));
+	fp_put(pe, FP_S, in->rd, fp_soft_convert(&pe->fp, FP_S, FP_D, pe->v[in->rn][0], FP_ODD));
 	return (INSN_NEXT);
 }

@@ -23,29 +23,29 @@ element(const struct pe *pe, const struct insn *in, unsigned sz)
 	return (sz == FP_S ? v.us[h << 1 | l] : v.ud[h]);
 }
 
-#define BY_ELEMENT(name, size, body)                                                               \
-	int op_##name(struct pe *pe, const struct insn *in)                                        \
-	{                                                                                          \
-		const unsigned sz = size;                                                          \
-		struct pe_fp *const fp = &pe->fp;                                                  \
-		union vec n, d, r = {.ud = {0, 0}};                                                \
-		unsigned i, lanes;                                                                 \
-		uint64_t e;                                                                        \
-                                                                                                   \
-		FP_ENTER(pe, in);                                                                  \
-		n = simd_reg(pe, in->rn);                                                          \
-		d = simd_reg(pe, in->rd);                                                          \
-		(void)d;                                                                           \
-		e = element(pe, in, sz);                                                           \
-		lanes = fp_lanes(in, sz);                                                          \
-		for (i = 0; i < lanes; i++)                                                        \
-			fp_set_lane(&r, sz, i, (body));                                            \
-		simd_set(pe, in->rd, &r);                                                          \
-		return (INSN_NEXT);                                                                \
+#define BY_ELEMENT(name, size, body)                        \
+	int op_##name(struct pe *pe, const struct insn *in) \
+	{                                                   \
+		const unsigned sz = size;                   \
+		struct pe_fp *const fp = &pe->fp;           \
+		union vec n, d, r = { .ud = { 0, 0 } };     \
+		unsigned i, lanes;                          \
+		uint64_t e;                                 \
+                                                            \
+		FP_ENTER(pe, in);                           \
+		n = simd_reg(pe, in->rn);                   \
+		d = simd_reg(pe, in->rd);                   \
+		(void)d;                                    \
+		e = element(pe, in, sz);                    \
+		lanes = fp_lanes(in, sz);                   \
+		for (i = 0; i < lanes; i++)                 \
+			fp_set_lane(&r, sz, i, (body));     \
+		simd_set(pe, in->rd, &r);                   \
+		return (INSN_NEXT);                         \
 	}
-#define BY_ELEMENT_EACH(name, body)                                                                \
-	BY_ELEMENT(name##_h, FP_H, body)                                                           \
-	BY_ELEMENT(name##_s, FP_S, body)                                                           \
+#define BY_ELEMENT_EACH(name, body)      \
+	BY_ELEMENT(name##_h, FP_H, body) \
+	BY_ELEMENT(name##_s, FP_S, body) \
 	BY_ELEMENT(name##_d, FP_D, body)
 
 BY_ELEMENT_EACH(fmul_e, fp_mul(fp, sz, N, e))
@@ -61,7 +61,7 @@ mul_long(struct pe *pe, const struct insn *in, bool upper, const uint64_t *e)
 {
 	unsigned i, q = SIMD_Q(in), lanes = q ? 4 : 2, first = upper ? lanes : 0;
 	union vec n = simd_reg(pe, in->rn), m = simd_reg(pe, in->rm);
-	union vec d = simd_reg(pe, in->rd), r = {.ud = {0, 0}};
+	union vec d = simd_reg(pe, in->rd), r = { .ud = { 0, 0 } };
 
 	for (i = 0; i < lanes; i++)
 		r.us[i] = (uint32_t)fp_muladd_h(&pe->fp, d.us[i],
@@ -115,7 +115,7 @@ FP_INLINE int
 complex_mla(struct pe *pe, const struct insn *in, unsigned sz, bool by_element)
 {
 	struct pe_fp *fp = &pe->fp;
-	union vec n, m, d, r = {.ud = {0, 0}};
+	union vec n, m, d, r = { .ud = { 0, 0 } };
 	unsigned i, j, lanes, rot = in->a, swap = rot & 1;
 
 	FP_ENTER(pe, in);
@@ -129,8 +129,8 @@ complex_mla(struct pe *pe, const struct insn *in, unsigned sz, bool by_element)
 		/* a pair of 16-bit elements is H:L, of 32-bit ones H */
 		j = i;
 		if (by_element)
-			j = 2 * (sz == FP_H ? FIELD(in->word, 11, 1) << 1 | FIELD(in->word, 21, 1) :
-			                      FIELD(in->word, 11, 1));
+			j = 2 * (sz == FP_H ? FIELD(in->word, 11, 1) << 1 | FIELD(in->word, 21, 1)
+					    : FIELD(in->word, 11, 1));
 		re = fp_lane(&m, sz, j + swap);
 		im = fp_lane(&m, sz, j + (swap ^ 1));
 		if (rot == 1 || rot == 2)
@@ -149,7 +149,7 @@ FP_INLINE int
 complex_add(struct pe *pe, const struct insn *in, unsigned sz)
 {
 	struct pe_fp *fp = &pe->fp;
-	union vec n, m, r = {.ud = {0, 0}};
+	union vec n, m, r = { .ud = { 0, 0 } };
 	unsigned i, lanes;
 
 	FP_ENTER(pe, in);
@@ -170,10 +170,10 @@ complex_add(struct pe *pe, const struct insn *in, unsigned sz)
 	return (INSN_NEXT);
 }
 
-#define COMPLEX(name, call)                                                                        \
-	int op_##name(struct pe *pe, const struct insn *in)                                        \
-	{                                                                                          \
-		return (call);                                                                     \
+#define COMPLEX(name, call)                                 \
+	int op_##name(struct pe *pe, const struct insn *in) \
+	{                                                   \
+		return (call);                              \
 	}
 
 COMPLEX(fcmla_v_h, complex_mla(pe, in, FP_H, false))

@@ -24,9 +24,9 @@ fp_expand_imm(unsigned sz, unsigned imm8)
 
 	/* NOT(b) : Replicate(b, E - 3) : imm8<5:4> */
 	exp = ((b ^ 1) << (e - 1)) | ((b ? (UINT64_C(1) << (e - 3)) - 1 : 0) << 2) |
-	    ((imm8 >> 4) & 3);
+	      ((imm8 >> 4) & 3);
 	return ((((uint64_t)imm8 >> 7) << (fp_bits(sz) - 1)) | (exp << f) |
-	    ((uint64_t)(imm8 & 15) << (f - 4)));
+		((uint64_t)(imm8 & 15) << (f - 4)));
 }
 
 struct fp_num

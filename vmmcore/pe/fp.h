@@ -34,7 +34,8 @@
 #define FPSR_IDC (1u << 7)
 #define FPSR_QC (1u << 27)
 
-/* Size of an operand: log2 of its bytes. */
+/* Size of an operand: log2 of its bytes, except for bfloat16. */
+#define FP_B 0u /* bfloat16; only converted to */
 #define FP_H 1u
 #define FP_S 2u
 #define FP_D 3u
@@ -59,19 +60,19 @@ fp_rmode(const struct pe_fp *fp)
 static inline unsigned
 fp_bits(unsigned sz)
 {
-	return (8u << sz);
+	return (sz == FP_B ? 16 : 8u << sz);
 }
 
 static inline unsigned
 fp_frac_bits(unsigned sz)
 {
-	return (sz == FP_D ? 52 : sz == FP_S ? 23 : 10);
+	return (sz == FP_D ? 52 : sz == FP_S ? 23 : sz == FP_H ? 10 : 7);
 }
 
 static inline unsigned
 fp_exp_bits(unsigned sz)
 {
-	return (sz == FP_D ? 11 : sz == FP_S ? 8 : 5);
+	return (sz == FP_D ? 11 : sz == FP_H ? 5 : 8);
 }
 
 static inline uint64_t
@@ -132,6 +133,8 @@ uint64_t fp_soft_sqrt(struct pe_fp *, unsigned sz, uint64_t a);
 uint64_t fp_soft_muladd(struct pe_fp *, unsigned sz, uint64_t acc, uint64_t a, uint64_t b);
 /* FPMulAddH(): single acc + half a * half b */
 uint64_t fp_muladd_h(struct pe_fp *, uint64_t acc, uint64_t a, uint64_t b);
+/* BFDotAdd(): single acc + a0 * b0 + a1 * b1 of bfloat16 in 15:0 and 31:16; no flags */
+uint32_t fp_bf_dot_add(uint32_t acc, uint32_t a, uint32_t b);
 uint64_t fp_mulx(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
 /* FPRecipStepFused(): 2 - a * b; FPRSqrtStepFused(): (3 - a * b) / 2 */
 uint64_t fp_recps(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
@@ -152,20 +155,19 @@ uint64_t fp_soft_minnm(struct pe_fp *, unsigned sz, uint64_t a, uint64_t b);
 /* fp_conv.c --------------------------------------------------------------- */
 
 /* FPConvert() from size `from` to size `to` */
-uint64_t fp_soft_convert(struct pe_fp *, unsigned to, unsigned from, uint64_t a,
-    enum fp_rounding);
+uint64_t fp_soft_convert(struct pe_fp *, unsigned to, unsigned from, uint64_t a, enum fp_rounding);
 /* FPToFixed(): `bits` is 16, 32 or 64; zero-extended */
 uint64_t fp_soft_to_fixed(struct pe_fp *, unsigned sz, uint64_t a, unsigned fbits, unsigned bits,
     bool is_unsigned, enum fp_rounding);
 /* FixedToFP(): `v` already extended to 64 bits */
-uint64_t fp_soft_from_fixed(struct pe_fp *, unsigned sz, uint64_t v, unsigned fbits,
-    bool is_unsigned);
+uint64_t fp_soft_from_fixed(
+    struct pe_fp *, unsigned sz, uint64_t v, unsigned fbits, bool is_unsigned);
 /* FPToFixedJS(); *z is PSTATE.Z */
 uint32_t fp_to_js(struct pe_fp *, uint64_t a, bool *z);
 /* FPRoundInt() and FPRoundIntN() */
 uint64_t fp_round_int(struct pe_fp *, unsigned sz, uint64_t a, enum fp_rounding, bool exact);
-uint64_t fp_round_int_n(struct pe_fp *, unsigned sz, uint64_t a, enum fp_rounding,
-    unsigned intsize);
+uint64_t fp_round_int_n(
+    struct pe_fp *, unsigned sz, uint64_t a, enum fp_rounding, unsigned intsize);
 
 /* fp_est.c ---------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /*
  * Soft add, subtract, multiply, divide, square root and the fused operations
  * (DDI 0487, shared/functions/float: FPAdd, FPSub, FPMul, FPMulX, FPDiv,
- * FPSqrt, FPMulAdd, FPMulAddH, FPRecipStepFused, FPRSqrtStepFused).
+ * FPSqrt, FPMulAdd, FPMulAddH, FPRecipStepFused, FPRSqrtStepFused, BFDotAdd).
  *
  * Every operation forms a value of up to 128 bits that is exact, or jammed
  * where more than 60 bits below the ones that count are lost, and rounds once.
@@ -50,9 +50,9 @@ wide_mul(const struct fp_num *a, const struct fp_num *b)
 
 /* a + b, times 2^scale, rounded; an exact zero takes its sign from the mode. */
 static uint64_t
-wide_add(struct pe_fp *fp, unsigned sz, struct wide a, struct wide b, int scale)
+wide_add(struct pe_fp *fp, unsigned sz, struct wide a, struct wide b, int scale,
+    enum fp_rounding rounding)
 {
-	enum fp_rounding rounding = fp_rmode(fp);
 	struct wide t;
 	unsigned d;
 
@@ -83,7 +83,7 @@ wide_add(struct pe_fp *fp, unsigned sz, struct wide a, struct wide b, int scale)
 }
 
 static uint64_t
-add_sub(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b, bool sub)
+add_sub(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b, bool sub, enum fp_rounding rounding)
 {
 	struct fp_num n1 = fp_unpack(fp, sz, a), n2 = fp_unpack(fp, sz, b);
 	uint64_t result;
@@ -98,23 +98,23 @@ add_sub(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b, bool sub)
 	}
 	if (n2.type == FPT_INF)
 		return (fp_infinity(sz, sign2));
-	return (wide_add(fp, sz, widen(&n1, n1.sign), widen(&n2, sign2), 0));
+	return (wide_add(fp, sz, widen(&n1, n1.sign), widen(&n2, sign2), 0, rounding));
 }
 
 uint64_t
 fp_soft_add(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 {
-	return (add_sub(fp, sz, a, b, false));
+	return (add_sub(fp, sz, a, b, false, fp_rmode(fp)));
 }
 
 uint64_t
 fp_soft_sub(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 {
-	return (add_sub(fp, sz, a, b, true));
+	return (add_sub(fp, sz, a, b, true, fp_rmode(fp)));
 }
 
 static uint64_t
-mul(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b, bool extended)
+mul(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b, bool extended, enum fp_rounding rounding)
 {
 	struct fp_num n1 = fp_unpack(fp, sz, a), n2 = fp_unpack(fp, sz, b);
 	bool sign = n1.sign != n2.sign;
@@ -132,19 +132,19 @@ mul(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b, bool extended)
 	}
 	if (n1.type == FPT_ZERO || n2.type == FPT_ZERO)
 		return (fp_zero(sz, sign));
-	return (fp_round(fp, sz, sign, n1.exp + n2.exp, (fp_u128)n1.m * n2.m, fp_rmode(fp)));
+	return (fp_round(fp, sz, sign, n1.exp + n2.exp, (fp_u128)n1.m * n2.m, rounding));
 }
 
 uint64_t
 fp_soft_mul(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 {
-	return (mul(fp, sz, a, b, false));
+	return (mul(fp, sz, a, b, false, fp_rmode(fp)));
 }
 
 uint64_t
 fp_mulx(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 {
-	return (mul(fp, sz, a, b, true));
+	return (mul(fp, sz, a, b, true, fp_rmode(fp)));
 }
 
 uint64_t
@@ -218,7 +218,7 @@ mul_add(struct pe_fp *fp, unsigned sz, const struct fp_num *na, const struct fp_
 		return (fp_infinity(sz, na->sign));
 	if (inf_p)
 		return (fp_infinity(sz, sign_p));
-	return (wide_add(fp, sz, widen(na, na->sign), wide_mul(n1, n2), 0));
+	return (wide_add(fp, sz, widen(na, na->sign), wide_mul(n1, n2), 0, fp_rmode(fp)));
 }
 
 /* Infinity times zero with a quiet NaN as the addend is still invalid. */
@@ -226,7 +226,7 @@ static bool
 inf_times_zero(const struct fp_num *n1, const struct fp_num *n2)
 {
 	return ((n1->type == FPT_INF && n2->type == FPT_ZERO) ||
-	    (n1->type == FPT_ZERO && n2->type == FPT_INF));
+		(n1->type == FPT_ZERO && n2->type == FPT_INF));
 }
 
 uint64_t
@@ -304,7 +304,7 @@ step(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b, struct wide c, int s
 		return (zero_inf);
 	if (n1.type == FPT_INF || n2.type == FPT_INF)
 		return (fp_infinity(sz, n1.sign != n2.sign));
-	return (wide_add(fp, sz, c, wide_mul(&n1, &n2), scale));
+	return (wide_add(fp, sz, c, wide_mul(&n1, &n2), scale, fp_rmode(fp)));
 }
 
 uint64_t
@@ -321,4 +321,27 @@ fp_rsqrts(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 	const struct wide three = { .m = (fp_u128)3 << 124, .exp = -124 };
 
 	return (step(fp, sz, a, b, three, -1, fp_expand_imm(sz, 0x78)));
+}
+
+/*
+ * BFMul() and BFAdd(): single precision, rounding to odd, denormals flushed,
+ * default NaNs, overflow to infinity, and no flags for the guest.
+ */
+static uint64_t
+bf_op(uint64_t a, uint64_t b, bool product)
+{
+	struct pe_fp fp = { .fpcr = FPCR_FZ | FPCR_DN };
+	uint64_t r =
+	    product ? mul(&fp, FP_S, a, b, false, FP_ODD) : add_sub(&fp, FP_S, a, b, false, FP_ODD);
+
+	return (fp.fpsr & FPSR_OFC ? fp_infinity(FP_S, (r >> 31) != 0) : r);
+}
+
+uint32_t
+fp_bf_dot_add(uint32_t acc, uint32_t a, uint32_t b)
+{
+	uint64_t low = bf_op((uint32_t)(a << 16), (uint32_t)(b << 16), true);
+	uint64_t high = bf_op(a & 0xffff0000, b & 0xffff0000, true);
+
+	return ((uint32_t)bf_op(acc, bf_op(low, high, false), false));
 }

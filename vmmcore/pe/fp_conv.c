@@ -8,8 +8,7 @@
 #include "pe/fp_soft.h"
 
 uint64_t
-fp_soft_convert(struct pe_fp *fp, unsigned to, unsigned from, uint64_t a,
-    enum fp_rounding rounding)
+fp_soft_convert(struct pe_fp *fp, unsigned to, unsigned from, uint64_t a, enum fp_rounding rounding)
 {
 	/* FPUnpackCV and FPRoundCV: half precision is never flushed */
 	uint32_t fpcr = fp->fpcr & ~FPCR_FZ16;
@@ -160,8 +159,8 @@ fp_round_int(struct pe_fp *fp, unsigned sz, uint64_t a, enum fp_rounding roundin
 }
 
 uint64_t
-fp_round_int_n(struct pe_fp *fp, unsigned sz, uint64_t a, enum fp_rounding rounding,
-    unsigned intsize)
+fp_round_int_n(
+    struct pe_fp *fp, unsigned sz, uint64_t a, enum fp_rounding rounding, unsigned intsize)
 {
 	struct fp_num n = fp_unpack(fp, sz, a);
 	bool inexact = false;

@@ -130,8 +130,8 @@ fp_rsqrte(struct pe_fp *fp, unsigned sz, uint64_t a)
 		scaled = 256 + (unsigned)(frac >> 44);
 	else
 		scaled = 128 + (unsigned)(frac >> 45);
-	return (pack52(sz, false, (3 * bias - 1 - exp) / 2,
-	    (uint64_t)(rsqrt_estimate(scaled) & 0xff) << 44));
+	return (pack52(
+	    sz, false, (3 * bias - 1 - exp) / 2, (uint64_t)(rsqrt_estimate(scaled) & 0xff) << 44));
 }
 
 uint64_t

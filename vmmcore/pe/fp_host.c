@@ -15,8 +15,7 @@ fp_host_sqrt64(struct pe_fp *fp, uint64_t a)
 		double q = _mm_cvtsd_f64(_mm_sqrt_sd(x, x));
 		uint64_t r = fp_b64(q);
 
-		if (likely(fp->fpsr & FPSR_IXC) ||
-		    (2 * fp_sig64(r) <= 53 && q * q == fp_f64(a)))
+		if (likely(fp->fpsr & FPSR_IXC) || (2 * fp_sig64(r) <= 53 && q * q == fp_f64(a)))
 			return (r);
 	}
 	return (fp_soft_sqrt(fp, FP_D, a));
@@ -38,8 +37,8 @@ fp_host_sqrt32(struct pe_fp *fp, uint64_t a)
 __attribute__((target("fma"))) static uint64_t
 muladd64(struct pe_fp *fp, uint64_t acc, uint64_t a, uint64_t b)
 {
-	uint64_t r = fp_b64(_mm_cvtsd_f64(_mm_fmadd_sd(_mm_set_sd(fp_f64(a)),
-	    _mm_set_sd(fp_f64(b)), _mm_set_sd(fp_f64(acc)))));
+	uint64_t r = fp_b64(_mm_cvtsd_f64(
+	    _mm_fmadd_sd(_mm_set_sd(fp_f64(a)), _mm_set_sd(fp_f64(b)), _mm_set_sd(fp_f64(acc)))));
 
 	if (likely(fp_safe64(r)))
 		return (r);
@@ -49,8 +48,8 @@ muladd64(struct pe_fp *fp, uint64_t acc, uint64_t a, uint64_t b)
 __attribute__((target("fma"))) static uint64_t
 muladd32(struct pe_fp *fp, uint64_t acc, uint64_t a, uint64_t b)
 {
-	uint64_t r = fp_b32(_mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(fp_f32(a)),
-	    _mm_set_ss(fp_f32(b)), _mm_set_ss(fp_f32(acc)))));
+	uint64_t r = fp_b32(_mm_cvtss_f32(
+	    _mm_fmadd_ss(_mm_set_ss(fp_f32(a)), _mm_set_ss(fp_f32(b)), _mm_set_ss(fp_f32(acc)))));
 
 	if (likely(fp_safe32(r)))
 		return (r);

@@ -162,7 +162,7 @@ fp_div(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
 
 		if (likely(fp_safe64(r)) &&
 		    (likely(fp->fpsr & FPSR_IXC) ||
-		        (fp_safe64(a) && fp_sig64(r) + fp_sig64(b) <= 53 && q * y == x)))
+			(fp_safe64(a) && fp_sig64(r) + fp_sig64(b) <= 53 && q * y == x)))
 			return (r);
 	} else if (sz == FP_S && fp_host_ok(fp)) {
 		float x = fp_f32(a), y = fp_f32(b), q = x / y;
@@ -254,16 +254,16 @@ fp_gt(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)
  * Maximum and minimum: equal numbers have equal bits, except for two zeros,
  * whose signs are ANDed or ORed.
  */
-#define FP_MAX_MIN(name, op, equal)                                                                \
-	FP_INLINE uint64_t fp_##name(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b)        \
-	{                                                                                          \
-		int o = fp_host_order(fp, sz, a, b);                                               \
-                                                                                                   \
-		if (unlikely(o == 2))                                                              \
-			return (fp_soft_##name(fp, sz, a, b));                                     \
-		if (unlikely(o == 0))                                                              \
-			return (a equal b);                                                        \
-		return (o op 0 ? a : b);                                                           \
+#define FP_MAX_MIN(name, op, equal)                                                         \
+	FP_INLINE uint64_t fp_##name(struct pe_fp *fp, unsigned sz, uint64_t a, uint64_t b) \
+	{                                                                                   \
+		int o = fp_host_order(fp, sz, a, b);                                        \
+                                                                                            \
+		if (unlikely(o == 2))                                                       \
+			return (fp_soft_##name(fp, sz, a, b));                              \
+		if (unlikely(o == 0))                                                       \
+			return (a equal b);                                                 \
+		return (o op 0 ? a : b);                                                    \
 	}
 
 FP_MAX_MIN(max, >, &)
@@ -322,8 +322,8 @@ fp_from_fixed(struct pe_fp *fp, unsigned sz, uint64_t v, unsigned fbits, bool is
 		const uint64_t exact = sz == FP_D ? BIT(53) : BIT(24);
 
 		if (likely(fp->fpsr & FPSR_IXC) || v + exact <= 2 * exact)
-			return (sz == FP_D ? fp_b64((double)(int64_t)v) :
-			                     fp_b32((float)(int64_t)v));
+			return (
+			    sz == FP_D ? fp_b64((double)(int64_t)v) : fp_b32((float)(int64_t)v));
 	}
 	return (fp_soft_from_fixed(fp, sz, v, fbits, is_unsigned));
 }

@@ -49,8 +49,8 @@ uint64_t fp_invalid(struct pe_fp *, unsigned sz);
  * FPRoundBase() of (-1)^sign * m * 2^exp, m != 0. An inexact value has bit 0
  * of m set below all bits that count ("jammed").
  */
-uint64_t fp_round_base(struct pe_fp *, uint32_t fpcr, unsigned sz, bool sign, int exp, fp_u128 m,
-    enum fp_rounding);
+uint64_t fp_round_base(
+    struct pe_fp *, uint32_t fpcr, unsigned sz, bool sign, int exp, fp_u128 m, enum fp_rounding);
 
 static inline uint64_t
 fp_round(struct pe_fp *fp, unsigned sz, bool sign, int exp, fp_u128 m, enum fp_rounding rounding)
