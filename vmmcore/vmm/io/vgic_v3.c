@@ -321,7 +321,6 @@ vgic_cpuinit(struct hypctx *hypctx)
 	memset(regs, 0, sizeof(*regs));
 	regs->ich_lr_num = hyp->list_regs >= 1 && hyp->list_regs <= VGIC_MAXLR ? hyp->list_regs :
 	    1;
-	regs->ich_lr_live = regs->ich_lr_num;
 	/*
 	 * ICH_VMCR_EL2 at reset:
 	 *	VPMR 0xf8	nothing masked: kernels that never write ICC_PMR
@@ -646,9 +645,6 @@ vgic_v3_restore(struct pe *pe, struct hypctx *hypctx)
 	pe_msr(pe, ICH_AP1R0_EL2, regs->ich_ap1r_el2);
 	for (i = 0; i < cpu->lr_used; i++)
 		pe_msr(pe, ICH_LR_EL2(i), regs->ich_lr_el2[i]);
-	for (; i < regs->ich_lr_live; i++)
-		pe_msr(pe, ICH_LR_EL2(i), 0);
-	regs->ich_lr_live = cpu->lr_used;
 	pe_msr(pe, ICH_HCR_EL2, regs->ich_hcr_el2);
 
 	/*
@@ -678,6 +674,8 @@ vgic_v3_save(struct pe *pe, struct hypctx *hypctx)
 	for (i = 0; i < hypctx->vgic_cpu.lr_used; i++) {
 		if (pe_mrs(pe, ICH_LR_EL2(i), &v) == 0)
 			regs->ich_lr_el2[i] = v;
+		/* the next vCPU on this PE starts with empty ones */
+		pe_msr(pe, ICH_LR_EL2(i), 0);
 	}
 	pe_msr(pe, ICH_HCR_EL2, 0);
 }

@@ -73,7 +73,6 @@ struct vgic_v3_regs {
 	uint32_t ich_ap0r_el2;
 	uint32_t ich_ap1r_el2;
 	uint32_t ich_lr_num;  /* implemented list registers */
-	uint32_t ich_lr_live; /* of these the PE still holds something */
 };
 
 struct vgic_v3 {
