@@ -296,6 +296,8 @@ def _prune_modules(folder: Path) -> None:
 
 
 def _download(name: str, cache: Path, sources: str) -> None:
+    for stale in (*cache.glob("apt-*"), *cache.glob(".*-*")):
+        shutil.rmtree(stale, ignore_errors=True)  # of a fetch that was killed; we hold the lock
     with tempfile.TemporaryDirectory(prefix="apt-", dir=cache) as scratch:
         apt = PrivateApt(Path(scratch), sources)
         apt.update()

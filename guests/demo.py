@@ -100,7 +100,9 @@ def run_guest(prompt: str, script: Sequence[tuple[str, str | None]]) -> int:
 
 def main() -> int:
     """Boot, talk, clean up."""
-    subprocess.run([str(BIN / "bhyvectl"), f"--vm={VM}", "--destroy"], capture_output=True, check=False)
+    subprocess.run(
+        [str(BIN / "bhyvectl"), f"--vm={VM}", "--destroy"], capture_output=True, check=False
+    )
     try:
         kernel = debian.fetch(KERNEL)
     except debian.FetchError as error:
@@ -108,7 +110,17 @@ def main() -> int:
         load = ["-k", str(OWN_KERNEL), "-m", "128M", VM]
         prompt, script = "guest> ", [("ticks", r"\d+ ticks[^\n]*\n"), ("off", None)]
     else:
-        load = ["-k", str(kernel.vmlinuz), "-i", str(kernel.initrd), "-a", "console=ttyS0", "-m", "256M", VM]
+        load = [
+            "-k",
+            str(kernel.vmlinuz),
+            "-i",
+            str(kernel.initrd),
+            "-a",
+            "console=ttyS0",
+            "-m",
+            "256M",
+            VM,
+        ]
         prompt = "~ # "
         script = [("uname -a", r"aarch64 GNU/Linux"), ("poweroff -f", None)]
     try:

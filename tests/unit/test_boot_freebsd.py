@@ -135,6 +135,13 @@ def test_l_places_it() -> None:
         plan.plan(kernel(), options(base=RAM, size=2048 * MIB, load=0xC0000000 - 2 * MIB))
 
 
+def test_overlapping_segments_are_refused() -> None:
+    """L02: two segments of a FreeBSD kernel may not share an address."""
+    heads = [phdr(KERNBASE, 0, 0x1800, 0x1800), phdr(KERNBASE + 0x17FF, 0, 1, 1, flags=6)]
+    with pytest.raises(LoadError, match="overlap"):
+        plan.plan(elf(heads, KERNBASE + 0x800, BODY), options())
+
+
 def test_a_given_tree_lies_in_the_chain() -> None:
     """With -t the tree is in the DTB room that DTBP names, and the record says so."""
     from bhyvepy import devtree

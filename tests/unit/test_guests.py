@@ -275,9 +275,12 @@ def test_commands_can_be_added(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_cannot_fetch_says_so(tmp_path: Path) -> None:
-    """Nothing to fetch from: one line, exit status 69, nothing left behind but the lock."""
+    """Nothing to fetch from: one line, exit status 69, nothing left behind but the lock,
+    not even by an earlier fetch that was killed."""
     nowhere = tmp_path / "sources.list"
     nowhere.write_text(f"deb [trusted=no] file:{tmp_path}/none bookworm main\n")
+    for stale in ("apt-killed/lists", ".6.1-cloud-killed"):
+        (tmp_path / "c" / stale).mkdir(parents=True)
     done = fetch("6.1-cloud", "--sources", str(nowhere), "--cache", str(tmp_path / "c"))
     assert done.returncode == debian.EX_UNAVAILABLE
     assert done.stdout == ""
