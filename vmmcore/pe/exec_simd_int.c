@@ -134,7 +134,7 @@ op_pmul_v(struct pe *pe, const struct insn *in)
 	for (unsigned bit = 0; bit < 8; bit++)
 		for (unsigned i = 0; i < 16; i++)
 			d.ub[i] ^= (x.ub[i] << bit) & -((y.ub[i] >> bit) & 1);
-	simd_put(pe, in->rd, d, simd_bytes(in, 0));
+	simd_put(pe, in->rd, d, simd_vector(in));
 	return (INSN_NEXT);
 }
 
@@ -152,7 +152,7 @@ op_pmul_v(struct pe *pe, const struct insn *in)
 			(void)c;                                                                   \
 			v.ud[i] = (EXPR);                                                          \
 		}                                                                                  \
-		simd_put(pe, in->rd, v, simd_bytes(in, 0));                                        \
+		simd_put(pe, in->rd, v, simd_vector(in));                                        \
 		return (INSN_NEXT);                                                                \
 	}
 
@@ -207,7 +207,7 @@ union pair {
 		default:                                                                           \
 			PAIRS(S##s, 4, EXPR) break;                                                \
 		}                                                                                  \
-		simd_put(pe, in->rd, d, simd_bytes(in, 0));                                        \
+		simd_put(pe, in->rd, d, simd_vector(in));                                        \
 		return (INSN_NEXT);                                                                \
 	}
 
@@ -401,7 +401,7 @@ SAT_ELEM(sqrdmlsh)
 		d = simd_reg(pe, in->rd);                                                          \
 		for (unsigned i = 0; i < 16; i++)                                                  \
 			d.us[i / 4] += (uint32_t)(x.A[i] * y.B[i]);                                \
-		simd_put(pe, in->rd, d, simd_bytes(in, 0));                                        \
+		simd_put(pe, in->rd, d, simd_vector(in));                                        \
 		return (INSN_NEXT);                                                                \
 	}
 

@@ -200,7 +200,7 @@ op_ldn_r(struct pe *pe, const struct insn *in)
 		uint64_t element = 0;
 
 		memcpy(&element, g.buf + (r << size), 1u << size);
-		simd_put(pe, (in->rd + r) & 31, simd_dup(element, size), simd_bytes(in, 0));
+		simd_put(pe, (in->rd + r) & 31, simd_dup(element, size), simd_vector(in));
 	}
 	write_back(pe, in, &g);
 	return (INSN_NEXT);

@@ -16,7 +16,7 @@
                                                                                                    \
 		SIMD_ENTER(pe, in);                                                                \
 		v = simd_reg(pe, in->rn);                                                          \
-		simd_put(pe, in->rd, simd_dup(v.u##F[in->a], SIZE), simd_bytes(in, 0));            \
+		simd_put(pe, in->rd, simd_dup(v.u##F[in->a], SIZE), simd_vector(in));            \
 		return (INSN_NEXT);                                                                \
 	}                                                                                          \
 	int op_dup_s_##F(struct pe *pe, const struct insn *in)                                     \
@@ -31,7 +31,7 @@
 	int op_dup_g_##F(struct pe *pe, const struct insn *in)                                     \
 	{                                                                                          \
 		SIMD_ENTER(pe, in);                                                                \
-		simd_put(pe, in->rd, simd_dup(pe->x[in->rn], SIZE), simd_bytes(in, 0));            \
+		simd_put(pe, in->rd, simd_dup(pe->x[in->rn], SIZE), simd_vector(in));            \
 		return (INSN_NEXT);                                                                \
 	}                                                                                          \
 	int op_umov_##F(struct pe *pe, const struct insn *in)                                      \
@@ -183,7 +183,7 @@ table_lookup(struct pe *pe, const struct insn *in, union vec d)
 	for (unsigned i = 0; i < 16; i++)
 		if (index.ub[i] < 16 * n)
 			d.ub[i] = table[index.ub[i]];
-	simd_put(pe, in->rd, d, simd_bytes(in, 0));
+	simd_put(pe, in->rd, d, simd_vector(in));
 }
 
 int

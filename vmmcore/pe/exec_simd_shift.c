@@ -6,6 +6,8 @@
  * Lanes are handled as 64-bit values; the shifts compilers and the kernel use
  * often (SHL, USHR, SSHR, SHRN, USHLL, SSHLL) have loops over real lanes.
  */
+#include <emmintrin.h>
+
 #include "pe/simd.h"
 
 #define SHIFT_ROUND 1
@@ -245,6 +247,20 @@ SHIFT_NARROW(sqshrn, s, saturate_s(a >> n, bits, &q))
 SHIFT_NARROW(sqrshrn, s, saturate_s((int64_t)(a >> n) + ROUND_BIT, bits, &q))
 SHIFT_NARROW(sqshrun, s, saturate_su(a >> n, bits, &q))
 SHIFT_NARROW(sqrshrun, s, saturate_su((int64_t)(a >> n) + ROUND_BIT, bits, &q))
+
+/* The mask of a byte compare to 64 bits: what string functions do. */
+int
+op_shrn_8b(struct pe *pe, const struct insn *in)
+{
+	__m128i v;
+
+	SIMD_ENTER(pe, in);
+	v = _mm_load_si128((const __m128i *)(const void *)pe->v[in->rn]);
+	v = _mm_srl_epi16(v, _mm_cvtsi32_si128((int)(8 - in->a)));
+	v = _mm_packus_epi16(_mm_and_si128(v, _mm_set1_epi16(0xff)), _mm_setzero_si128());
+	_mm_store_si128((__m128i *)(void *)pe->v[in->rd], v);
+	return (INSN_NEXT);
+}
 
 /* --- widen ---------------------------------------------------------------- */
 

@@ -34,11 +34,6 @@ union vec {
 	int64_t sd[2];
 };
 
-#define SIMD_LANES_b 16
-#define SIMD_LANES_h 8
-#define SIMD_LANES_s 4
-#define SIMD_LANES_d 2
-
 #define FPSR_QC (1u << 27)
 
 #define SIMD_ENTER(pe, in)                                                                         \
@@ -52,13 +47,20 @@ union vec {
 #define SIMD_SCALAR(in) FIELD((in)->word, 28, 1)
 #define SIMD_SIZE(in) ((unsigned)FIELD((in)->word, 22, 2))
 
-/* Bytes of a register that take part: 16, 8, or one element of 1 << size. */
+/* Bytes of a register that take part, where there is no scalar form: 16 or 8. */
+static inline unsigned
+simd_vector(const struct insn *in)
+{
+	return (8u << SIMD_Q(in));
+}
+
+/* The same where there is one: also one element of 1 << size. */
 static inline unsigned
 simd_bytes(const struct insn *in, unsigned size)
 {
 	if (SIMD_SCALAR(in))
 		return (1u << size);
-	return (8u << SIMD_Q(in));
+	return (simd_vector(in));
 }
 
 static inline void
