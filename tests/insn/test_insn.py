@@ -17,7 +17,7 @@ import pytest
 from known import expected
 
 SEED = int(os.environ.get("INSN_SEED", "1"))
-EACH = int(os.environ.get("INSN_EACH", "8"))
+EACH = int(os.environ.get("INSN_EACH", "24"))
 ROWS = os.environ.get("INSN_ROWS", "")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import generate
 import harness
 import pytest
+from known import lenient
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,38 @@ def test_decoder_agrees_with_rows(sweep: Path) -> None:
     for word, op in zip(words, ask(sweep, "ops", words), strict=True):
         want = [i for i, row in enumerate(rows, first) if row.matches(word)]
         assert [op] == (want or [0]), f"{word:#010x}"
+
+
+def test_undefined_words_are_undefined_in_qemu(
+    sweep: Path, programs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A word next to a row that no row takes is SIGILL under qemu-aarch64."""
+    gen = generate.Generator(3)
+    rng = gen.rng
+    words: set[int] = set()
+    for row in generate.load_rows():
+        for _ in range(8):
+            word = gen.word(row)
+            assert word is not None
+            for _ in range(rng.choice((1, 1, 2))):
+                word ^= 1 << rng.randrange(32)
+            if not lenient(word):
+                words.add(word)
+    ordered = sorted(words)
+    undefined = [w for w, op in zip(ordered, ask(sweep, "ops", ordered), strict=True) if op == 0]
+    assert len(undefined) > 1000
+    x = [harness.CASE_SCRATCH + 0x200] * 32
+    state = generate.STATE.pack(*x, *([0] * 64), 0, 0, 0, 1)
+    cases = [harness.Case("undefined", (w,), state) for w in undefined]
+    argv = ["qemu-aarch64", "-cpu", harness.QEMU_CPU, str(programs[1])]
+    results = harness.execute(argv, cases, tmp_path)
+    sigill = harness.STATUS.index("UNDEFINED")
+    taken = [
+        f"{c.words[0]:#010x} {harness.disassemble(c.words)}"
+        for c, r in zip(cases, results, strict=True)
+        if harness.unpack(r)["status"] != sigill
+    ]
+    assert not taken
 
 
 @pytest.mark.slow
