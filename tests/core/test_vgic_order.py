@@ -248,6 +248,26 @@ def test_masked_group_does_not_block() -> None:
         assert got == [64, 65, 66, 67]
 
 
+def test_enabled_group_comes_in() -> None:
+    """A group that the CPU enables gets list registers at once, in order of priority."""
+    with Machine(list_regs=2) as m:
+        m.boot(groups=3)
+        cpu = m.cpus[0]
+        cpu.enter()
+        cpu["ICC_IGRPEN0_EL1"] = 0
+        m.setup_spi(64, prio=0)
+        cpu.store(GICD + 0x80 + 8, 0xFFFFFFFE)
+        for i in (64, 96, 97, 98):
+            if i != 64:
+                m.setup_spi(i)
+            m.inject(i)
+        cpu.settle()
+        assert cpu.lines & VIRQ
+        cpu["ICC_IGRPEN0_EL1"] = 1
+        cpu.settle()
+        assert cpu["ICC_IAR0_EL1"] == 64
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_random_edges_are_counted(seed: int) -> None:
     """Random raising, masking, routing and priorities: every edge is taken, none is stuck."""
