@@ -94,7 +94,6 @@ struct hypctx {
 	/* Freezing: see vmm.c. */
 	struct sys_lock gate;
 	struct sys_lock lock;
-	_Atomic uint32_t freezers;
 	_Atomic uint32_t at_gate;
 	_Atomic uint32_t runner; /* thread id inside vm_run(), or 0 */
 	_Atomic uint32_t debug_told;

@@ -8,8 +8,8 @@
  * runner, kicked, writes the vCPU back, tries the gate, and when somebody is
  * there gives the lock up and queues at the gate itself. Both are robust: a
  * requester that is killed thaws the vCPU, a killed runner frees it. After a
- * freeze the runner is owed a turn: the next requester waits until the guest
- * has run, 1 ms at most, so that sampling in a loop cannot stop a guest.
+ * freeze the runner is owed a turn: the next requester waits until it is in the
+ * guest (10 ms at most) and has had 1 ms there or left it by itself, so that sampling in a loop cannot stop a guest.
  */
 #include <errno.h>
 #include <string.h>
@@ -20,8 +20,14 @@
 #include "vmm/io/vgic.h"
 #include "vmm/vmm_vm.h"
 
+/* hypctx->at_gate: the runner waits at the gate, or has its turn in the guest. */
+#define OWED_WAITS 1u
+#define OWED_RUNS 2u
+
 #define MS UINT64_C(1000000)
 #define FREEZE_WAIT_NS (10000 * MS)
+#define TURN_WAIT_NS (10 * MS)
+#define TURN_NS MS
 #define SUSPEND_POLL_NS (50 * MS)
 
 void
@@ -50,8 +56,10 @@ vcpu_freeze(struct vm *vm, struct hypctx *hypctx)
 
 	if (vm->paused)
 		return (0); /* vm_pause() of this process holds them all */
-	if (atomic_load(&hypctx->at_gate) != 0)
-		(void)sys_futex_wait(&hypctx->at_gate, 1, sys_now_ns() + MS);
+	if (atomic_load(&hypctx->at_gate) == OWED_WAITS)
+		(void)sys_futex_wait(&hypctx->at_gate, OWED_WAITS, sys_now_ns() + TURN_WAIT_NS);
+	if (atomic_load(&hypctx->at_gate) == OWED_RUNS)
+		(void)sys_futex_wait(&hypctx->at_gate, OWED_RUNS, sys_now_ns() + TURN_NS);
 	/* A stopped process would hold it for ever. */
 	now = sys_now_ns();
 	end = now + FREEZE_WAIT_NS;
@@ -86,7 +94,7 @@ vcpu_enter(struct vm *vm, struct hypctx *hypctx)
 
 	error = sys_trylock(&hypctx->gate);
 	if (error == EBUSY) {
-		atomic_store(&hypctx->at_gate, 1);
+		atomic_store(&hypctx->at_gate, OWED_WAITS);
 		do {
 			if (atomic_load(&vm->hyp->suspend) != 0) {
 				vcpu_paid(hypctx);
@@ -94,9 +102,10 @@ vcpu_enter(struct vm *vm, struct hypctx *hypctx)
 			}
 			error = sys_lock_until(&hypctx->gate, sys_now_ns() + SUSPEND_POLL_NS);
 		} while (error == ETIMEDOUT);
-		vmm_stat_incr(hypctx, VCPU_FROZEN);
 	}
 	(void)sys_lock(&hypctx->lock);
+	/* The kick was for this; other reasons are looked at after it. */
+	atomic_store(&hypctx->kick, 0);
 	sys_unlock(&hypctx->gate);
 	return (0);
 }
@@ -118,8 +127,20 @@ vcpu_yield(struct vm *vm, struct hypctx *hypctx)
 		sys_unlock(&hypctx->gate);
 		return (0);
 	}
+	vmm_stat_incr(hypctx, VCPU_FROZEN);
+	/* Before the lock is free: the requester may be done and back at once. */
+	atomic_store(&hypctx->at_gate, OWED_WAITS);
 	sys_unlock(&hypctx->lock);
 	return (vcpu_enter(vm, hypctx));
+}
+
+void
+vcpu_turn(struct hypctx *hypctx)
+{
+	if (atomic_load_explicit(&hypctx->at_gate, memory_order_relaxed) != 0) {
+		atomic_store(&hypctx->at_gate, OWED_RUNS);
+		sys_futex_wake(&hypctx->at_gate);
+	}
 }
 
 void

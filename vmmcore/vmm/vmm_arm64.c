@@ -331,6 +331,7 @@ enter_guest(struct run *r)
 	}
 	vtimer_flush_hwstate(hypctx, sys_counter());
 	vgic_flush_hwstate(hypctx);
+	vcpu_turn(hypctx);
 	type = vmm_enter_guest(r->pcpu, r->hyp, hypctx);
 	vgic_sync_hwstate(hypctx);
 	vtimer_sync_hwstate(hypctx, sys_counter());

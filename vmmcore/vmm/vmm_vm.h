@@ -146,7 +146,8 @@ int vcpu_enter(struct vm *vm, struct hypctx *hypctx);
 void vcpu_leave(struct hypctx *hypctx);
 /* Let a requester in, if there is one. As vcpu_enter(). */
 int vcpu_yield(struct vm *vm, struct hypctx *hypctx);
-/* The vCPU has had its turn after a freeze. */
+/* After a freeze the vCPU has its turn; it begins, and is over. */
+void vcpu_turn(struct hypctx *hypctx);
 void vcpu_paid(struct hypctx *hypctx);
 /* Kick every vCPU. */
 void vm_notify_all(struct vm *vm);

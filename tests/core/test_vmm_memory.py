@@ -1,0 +1,290 @@
+"""Guest memory: segments, stage-2 tables, page-in, protection, dirty log."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+from vmm_guest import (
+    EXIT_PAGING,
+    EXIT_SMCCC,
+    MIB,
+    PC,
+    RAM,
+    RWX,
+    Vm,
+    assemble,
+    ffi,
+    lib,
+    ok,
+    wait_for,
+)
+
+VALID, AP_R, AP_W, AF = 1, 1 << 6, 1 << 7, 1 << 10
+OA = 0x0000FFFFFFFFF000
+
+
+def pte(vm: Vm, gpa: int) -> tuple[int, int] | None:
+    """Stage-2 descriptor and level, or None while nothing is mapped."""
+    val, level = ffi.new("uint64_t *"), ffi.new("int *")
+    error = lib.vm_get_gpa_pmap(vm.handle, gpa, val, level)
+    assert error in (0, errno.ENOENT)
+    return None if error else (int(val[0]), int(level[0]))
+
+
+# Touch the page in x0 (write x1), then call.
+TOUCH = "1: str x1, [x0]\n ldr x2, [x0]\n hvc #0\n b 1b"
+
+
+def touch(vm: Vm, gpa: int, value: int = 0x5A) -> None:
+    vm.set(0, gpa)
+    vm.set(1, value)
+    assert vm.run().exitcode == EXIT_SMCCC
+    assert vm.get(2) == value
+
+
+def test_page_in_maps_2_mib_blocks(vmm_dir: Path) -> None:
+    """A first touch allocates a chunk of the file and maps it with one block."""
+    vm = Vm.flat(vmm_dir, "t", TOUCH, size=16 * MIB)
+    file = vmm_dir / "t" / "sysmem"
+    before = file.stat().st_blocks * 512
+    assert pte(vm, RAM + 6 * MIB) is None
+    touch(vm, RAM + 7 * MIB)
+    desc, level = pte(vm, RAM + 7 * MIB) or (0, 0)
+    assert (level, desc & 3) == (2, 1)
+    assert desc & (AF | AP_R | AP_W) == AF | AP_R | AP_W
+    assert desc & OA == (1 << 42) + 6 * MIB
+    assert file.stat().st_blocks * 512 - before == 2 * MIB
+    assert vm.read64(RAM + 7 * MIB) == 0x5A
+    assert pte(vm, RAM + 8 * MIB) is None
+    vm.close()
+
+
+def test_small_and_unaligned_ram_uses_pages(vmm_dir: Path) -> None:
+    """Where a block does not fit, or does not line up with the file, pages are mapped."""
+    vm = Vm.create(vmm_dir, "t")
+    vm.ram(MIB)
+    ok(lib.vm_alloc_memseg(vm.handle, 1, 4 * MIB, False))
+    ok(lib.vm_mmap_memseg(vm.handle, RAM + 8 * MIB, 1, 4096, 3 * MIB, RWX))
+    vm.write(RAM, assemble(TOUCH))
+    vm.start()
+    touch(vm, RAM + 0x8000)
+    touch(vm, RAM + 8 * MIB)
+    assert (pte(vm, RAM + 0x8000) or (0, 0))[1] == 3
+    desc, level = pte(vm, RAM + 8 * MIB) or (0, 0)
+    assert (level, desc & OA) == (3, (2 << 42) + 4096)
+    vm.close()
+
+
+def test_reserved_ram_uses_1_gib_blocks(vmm_dir: Path) -> None:
+    """RAM whose whole gibibyte has its blocks is mapped with one level-1 descriptor."""
+    statvfs = os.statvfs(vmm_dir)
+    if statvfs.f_bavail * statvfs.f_frsize < 3 << 30:
+        pytest.skip("less than 3 GiB of room in /dev/shm")
+    vm = Vm.create(vmm_dir, "t")
+    vm.ram(1 << 30, reserve=True)
+    vm.write(RAM, assemble(TOUCH))
+    vm.start()
+    touch(vm, RAM + 600 * MIB)
+    desc, level = pte(vm, RAM + 600 * MIB) or (0, 0)
+    assert (level, desc & OA) == (1, 1 << 42)
+    # A hole splits it, and what is left stays mapped.
+    ok(lib.vm_munmap_memseg(vm.handle, RAM + 600 * MIB, 4096))
+    assert pte(vm, RAM + 600 * MIB) is None
+    assert (pte(vm, RAM + 600 * MIB + 4096) or (0, 0))[1] == 3
+    assert (pte(vm, RAM + 602 * MIB) or (0, 0))[1] == 2
+    vm.close()
+
+
+def test_unmap_under_a_running_guest(vmm_dir: Path) -> None:
+    """After vm_munmap_memseg() returns no store of the guest reaches the memory."""
+    source = "1: add x1, x1, #1\n str x1, [x0]\n b 1b"
+    vm = Vm.flat(vmm_dir, "t", source)
+    vm.set(0, RAM + 4 * MIB)
+    raw = vmm_dir / "t" / "sysmem"
+
+    def word() -> int:
+        with raw.open("rb") as f:
+            f.seek(4 * MIB)
+            return int.from_bytes(f.read(8), "little")
+
+    with vm.running() as exits:
+        wait_for(lambda: word() > 0)
+        ok(lib.vm_munmap_memseg(vm.handle, RAM + 4 * MIB, 2 * MIB))
+        frozen = word()
+        time.sleep(0.05)
+        assert word() == frozen
+        wait_for(lambda: bool(exits))
+        assert exits[0].exitcode == 1
+        assert exits[0].gpa == RAM + 4 * MIB
+    vm.close()
+
+
+def test_map_again_shows_the_new_memory(vmm_dir: Path) -> None:
+    """A range mapped elsewhere is reached at its new place, not through a stale TLB."""
+    vm = Vm.flat(vmm_dir, "t", TOUCH)
+    gpa = RAM + 4 * MIB
+    touch(vm, gpa, 0x11)
+    ok(lib.vm_munmap_memseg(vm.handle, gpa, 2 * MIB))
+    ok(lib.vm_mmap_memseg(vm.handle, gpa, 0, 8 * MIB, 2 * MIB, RWX))
+    touch(vm, gpa, 0x22)
+    assert vm.read64(RAM + 8 * MIB) == 0x22
+    assert lib.vm_mmap_memseg(vm.handle, gpa, 0, 0, 4096, RWX) == errno.EEXIST
+    assert lib.vm_mmap_memseg(vm.handle, gpa, 0, 8 * MIB, 2 * MIB, RWX) == 0
+    vm.close()
+
+
+def test_protected_memory(vmm_dir: Path) -> None:
+    """A write to what vm_protect() made read-only is a PAGING exit; reads go on."""
+    vm = Vm.flat(vmm_dir, "t", TOUCH)
+    gpa = RAM + 4 * MIB
+    touch(vm, gpa)
+    ok(lib.vm_protect(vm.handle, gpa, 4096, 1))
+    touch(vm, gpa + 4096)
+    vm.set(0, gpa)
+    vme = vm.run()
+    assert (vme.exitcode, vme.gpa, vme.dir) == (EXIT_PAGING, gpa, 1)
+    ok(lib.vm_protect(vm.handle, gpa, 4096, 7))
+    touch(vm, gpa, 0x99)
+    assert lib.vm_protect(vm.handle, 0x5000, 4096, 1) == errno.EFAULT
+    vm.close()
+
+
+def dirty(vm: Vm, gpa: int, size: int) -> set[int]:
+    pages = size // 4096
+    bitmap = ffi.new("uint8_t[]", (pages + 7) // 8)
+    ok(lib.vm_dirty_log_get(vm.handle, gpa, size, bitmap, len(bitmap)))
+    return {i for i in range(pages) if bitmap[i // 8] >> (i % 8) & 1}
+
+
+def test_dirty_log(vmm_dir: Path) -> None:
+    """The log names exactly the pages written since it was read, by guest or host."""
+    vm = Vm.flat(vmm_dir, "t", TOUCH)
+    base, size = RAM + 4 * MIB, 8 * MIB
+    touch(vm, base)
+    ok(lib.vm_dirty_log_start(vm.handle, base, size))
+    assert dirty(vm, base, size) == set()
+    touch(vm, base)
+    touch(vm, base + 5 * 4096 + 8)
+    touch(vm, base + 6 * MIB)
+    vm.write(base + 3 * MIB, b"host")
+    assert dirty(vm, base, size) == {0, 5, 6 * 256, 3 * 256}
+    assert dirty(vm, base, size) == set()
+    touch(vm, base)
+    touch(vm, base + 3 * MIB)
+    assert dirty(vm, base, size) == {0, 3 * 256}
+    vm.close()
+
+
+def test_descriptor_edit_and_tlbi(vmm_dir: Path) -> None:
+    """The PE follows the tables in memory: an edited descriptor counts after a TLBI."""
+    vm = Vm.flat(vmm_dir, "t", TOUCH)
+    touch(vm, RAM + 4 * MIB, 0x44)
+    touch(vm, RAM + 6 * MIB, 0x66)
+    # Exchange the two 2 MiB blocks by hand in the stage-2 segment.
+    with (vmm_dir / "t" / "stage2").open("r+b") as f:
+        root = f.read(8192)
+        l1 = int.from_bytes(root[(RAM >> 30) * 8 :][:8], "little")
+        table = (l1 & OA) - (5 << 42)
+        at = [table + 8 * ((RAM + off >> 21) & 511) for off in (4 * MIB, 6 * MIB)]
+        entries = []
+        for a in at:
+            f.seek(a)
+            entries.append(f.read(8))
+        for a, e in zip(at, reversed(entries), strict=True):
+            f.seek(a)
+            f.write(e)
+    # Any operation that makes stage 2 stricter ends with a TLBI on every vCPU.
+    ok(lib.vm_munmap_memseg(vm.handle, RAM + 8 * MIB, 2 * MIB))
+    vm.write(RAM + 0x1000, assemble("ldr x2, [x0]\n hvc #0"))
+    vm.set(0, RAM + 4 * MIB)
+    vm.set(PC, RAM + 0x1000)
+    assert vm.run().exitcode == EXIT_SMCCC
+    assert vm.get(2) == 0x66
+    vm.close()
+
+
+def test_bad_segments_and_mappings(vmm_dir: Path) -> None:
+    """Bad segments and mappings are refused by name of the error."""
+    vm = Vm.create(vmm_dir, "t")
+    assert lib.vm_alloc_memseg(vm.handle, 0, 0, False) == errno.EINVAL
+    assert lib.vm_alloc_memseg(vm.handle, 0, 4097, False) == errno.EINVAL
+    assert lib.vm_alloc_memseg(vm.handle, 9, 4096, False) == errno.EINVAL
+    assert lib.vm_alloc_memseg(vm.handle, 0, 1 << 45, False) == errno.ENOMEM
+    assert lib.vm_alloc_memseg(vm.handle, 0, 1 << 38, True) == errno.ENOSPC
+    ok(lib.vm_alloc_memseg(vm.handle, 1, MIB, False))
+    assert lib.vm_alloc_memseg(vm.handle, 1, 2 * MIB, False) == errno.EINVAL
+    for gpa, off, length in (
+        (1, 0, 4096),
+        (0, 1, 4096),
+        (0, 0, 100),
+        (0, MIB, 4096),
+        (0, 0, 2 * MIB),
+        (1 << 40, 0, 4096),
+        ((1 << 40) - 4096, 0, 8192),
+    ):
+        assert lib.vm_mmap_memseg(vm.handle, gpa, 1, off, length, RWX) == errno.EINVAL
+    buf = ffi.new("uint8_t[16]")
+    ok(lib.vm_mmap_memseg(vm.handle, 0x10000, 1, 0, MIB, RWX))
+    assert lib.vm_copyin(vm.handle, 0x10000 + MIB - 8, buf, 16) == errno.EFAULT
+    assert lib.vm_copyin(vm.handle, (1 << 64) - 8, buf, 16) == errno.EFAULT
+    assert lib.vm_copyin(vm.handle, 0x10000 + MIB - 16, buf, 16) == 0
+    vm.close()
+
+
+def test_stage_1_walk(vmm_dir: Path) -> None:
+    """vm_gla2gpa() follows the guest's tables with their permissions."""
+    vm = Vm.flat(vmm_dir, "t", "b .")
+    l1, l2, l3 = RAM + 0x10000, RAM + 0x11000, RAM + 0x12000
+
+    def put(gpa: int, value: int) -> None:
+        vm.write(gpa, value.to_bytes(8, "little"))
+
+    put(l1 + 8 * 1, l2 | 3)  # VA 1 GiB
+    put(l2 + 8 * 2, RAM | 0x401)  # 2 MiB block, EL1 read-write
+    put(l2 + 8 * 3, l3 | 3)
+    put(l3 + 8 * 4, RAM + 0x5000 | 0x4C3)  # page, EL0 too, read-only
+    vm.set(35, l1)
+    vm.set(37, 25 | 25 << 16 | 2 << 30)
+    gpa, fault = ffi.new("uint64_t *"), ffi.new("int *")
+
+    def walk(va: int, prot: int = 1) -> int | None:
+        ok(lib.vm_gla2gpa(vm.handle, 0, va, prot, gpa, fault))
+        return None if fault[0] else int(gpa[0])
+
+    assert walk(0x1234) == 0x1234, "MMU off: identity"
+    vm.set(34, 0x30D00821)
+    base = 1 << 30
+    assert walk(base + 2 * (2 << 20) + 0x123) == RAM + 0x123
+    assert walk(base + 3 * (2 << 20) + 0x4567) == RAM + 0x5567
+    assert walk(base + 3 * (2 << 20) + 0x4567, 2) is None
+    assert walk(base) is None
+    assert walk(1 << 39) is None
+    vm.set(33, 0x3C0)  # EL0
+    assert walk(base + 2 * (2 << 20)) is None
+    assert walk(base + 3 * (2 << 20) + 0x4000) == RAM + 0x5000
+    vm.close()
+
+
+def test_three_hundred_vms_with_8_bit_vmids(vmm_dir: Path) -> None:
+    """More VMs than VMIDs, in turns in one process: each sees its own memory only."""
+    count = 300
+    vms = []
+    for i in range(count):
+        vm = Vm.create(vmm_dir, f"v{i}", vmid_bits=8)
+        vm.ram(MIB)
+        vm.write(RAM, assemble("1: ldr x2, [x0]\n add x2, x2, #1\n str x2, [x0]\n hvc #0\n b 1b"))
+        vm.start()
+        vm.set(0, RAM + 0x8000)
+        vm.write(RAM + 0x8000, (i << 32).to_bytes(8, "little"))
+        vms.append(vm)
+    for turn in range(1, 4):
+        for i, vm in enumerate(vms):
+            assert vm.run().exitcode == EXIT_SMCCC
+            assert vm.get(2) == (i << 32) + turn
+    for i, vm in enumerate(vms):
+        assert vm.read64(RAM + 0x8000) == (i << 32) + 3
+        vm.close()
