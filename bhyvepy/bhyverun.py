@@ -402,12 +402,9 @@ class Machine:
         self.psci.stop()
         return Next.END
 
-    def _debug(self, vcpu: vmmapi.VCPU, _e: VmExit) -> Next:
-        """Held by bhyvectl --pause or a debugger: wait until it may go on."""
-        while vcpu.vcpuid in self.vm.cpus(vmmapi.CPUS_DEBUG):
-            if self._ended.is_set() or self.vm.info().how:
-                break
-            time.sleep(DEBUG_POLL_S)
+    def _debug(self, _vcpu: vmmapi.VCPU, _e: VmExit) -> Next:
+        """Held by bhyvectl --pause or a debugger: the next vm_run() says whether still."""
+        time.sleep(DEBUG_POLL_S)
         return Next.GO
 
     def _again(self, _vcpu: vmmapi.VCPU, _e: VmExit) -> Next:

@@ -26,7 +26,7 @@ from bhyvepy.boot import options, plan, record, source
 from bhyvepy.config import Config, parse_address
 from bhyvepy.errors import BhyveError, ConfigError, VmExistsError, VmNotFoundError
 from bhyvepy.vmexit import VmState
-from bhyvepy.vmmapi import VM, check_name, check_space, stat_vm, vmm_dir
+from bhyvepy.vmmapi import VM, check_name, check_space, loading, stat_vm, vmm_dir
 
 # PSTATE at the entry of a kernel: EL1h, DAIF masked (Documentation/arm64/booting).
 ENTRY_PSTATE = 0x3C5
@@ -76,6 +76,11 @@ def load(name: str, config: Config, *, progress: Progress | None = None, again: 
     that has ended is replaced too.
     """
     check_name(name)
+    with loading(vmm_dir()):
+        return _load(name, config, progress or (lambda done, total: None), again)
+
+
+def _load(name: str, config: Config, progress: Progress, again: bool) -> VM:
     replace = False
     try:
         info = stat_vm(name)
@@ -109,8 +114,7 @@ def load(name: str, config: Config, *, progress: Progress | None = None, again: 
             what.record.memory_size,
             reserve=config.boolean("memory.wired"),
         )
-        report = progress or (lambda done, total: None)
-        plan.place(what, vm.memory.write, progress=lambda done: report(done, what.total))
+        plan.place(what, vm.memory.write, progress=lambda done: progress(done, what.total))
         vcpu = vm.vcpu(0)
         vcpu.reset()
         vcpu.set_many({"pc": what.record.entry, "x0": what.record.x0, "cpsr": ENTRY_PSTATE})

@@ -9,10 +9,12 @@ what is done about an exit (bhyverun.py).
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -75,6 +77,20 @@ def vmm_dir() -> str:
             + ("" if "chmod" in reason else "; set BHYVEPY_VMMDIR to a directory of yours")
         )
     return path
+
+
+@contextlib.contextmanager
+def loading(directory: str) -> Iterator[None]:
+    """One load at a time in a VM directory: who holds this owns every empty VM in it.
+
+    The lock is the kernel's, on the directory itself: a killed loader leaves none behind.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def check_name(name: str) -> str:

@@ -238,6 +238,9 @@ class FakeLib:
             v.completed.append(vme.data)
         script = v.script.setdefault(cpu, [])
         step: Any = None
+        if v.sets[2] >> cpu & 1 and not v.how:
+            vme.exitcode = 9
+            return 0
         if script and not v.how:
             step = script.pop(0)
         if step is None:

@@ -167,11 +167,21 @@ def test_debug_set_holds_a_vcpu(world: Any) -> None:
     vm, _, fake = world.world
     m = machine(world)
     vm.suspend_cpu(0)
-    fake.script[0] = [{"exitcode": 9}, SYSTEM_OFF]
+    fake.script[0] = [SYSTEM_OFF]
     threading.Timer(0.3, vm.resume_cpu).start()
     start = time.monotonic()
     m.run()
     assert time.monotonic() - start > 0.2
+
+
+def test_a_held_vcpu_can_be_ended(world: Any) -> None:
+    """A VM that is paused for ever can be powered off and destroyed."""
+    vm, _, _ = world.world
+    m = machine(world)
+    vm.suspend_cpu(0)
+    reason = world.load("vmexit").SuspendHow.DESTROY
+    threading.Timer(0.2, vm.suspend, (reason,)).start()
+    assert reason == m.run()
 
 
 def test_clashes(world: Any) -> None:
