@@ -126,7 +126,7 @@ op_cmeq_16b(struct pe *pe, const struct insn *in)
 int
 op_pmul_v(struct pe *pe, const struct insn *in)
 {
-	union vec d = {.ud = {0, 0}}, x, y;
+	union vec d = { .ud = { 0, 0 } }, x, y;
 
 	SIMD_ENTER(pe, in);
 	x = simd_reg(pe, in->rn);
@@ -152,7 +152,7 @@ op_pmul_v(struct pe *pe, const struct insn *in)
 			(void)c;                                                                   \
 			v.ud[i] = (EXPR);                                                          \
 		}                                                                                  \
-		simd_put(pe, in->rd, v, simd_vector(in));                                        \
+		simd_put(pe, in->rd, v, simd_vector(in));                                          \
 		return (INSN_NEXT);                                                                \
 	}
 
@@ -188,7 +188,7 @@ union pair {
 #define PAIRWISE(name, S, EXPR)                                                                    \
 	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
 	{                                                                                          \
-		union pair t = {.ud = {0}};                                                        \
+		union pair t = { .ud = { 0 } };                                                    \
 		union vec d;                                                                       \
                                                                                                    \
 		SIMD_ENTER(pe, in);                                                                \
@@ -207,7 +207,7 @@ union pair {
 		default:                                                                           \
 			PAIRS(S##s, 4, EXPR) break;                                                \
 		}                                                                                  \
-		simd_put(pe, in->rd, d, simd_vector(in));                                        \
+		simd_put(pe, in->rd, d, simd_vector(in));                                          \
 		return (INSN_NEXT);                                                                \
 	}
 
@@ -401,7 +401,7 @@ SAT_ELEM(sqrdmlsh)
 		d = simd_reg(pe, in->rd);                                                          \
 		for (unsigned i = 0; i < 16; i++)                                                  \
 			d.us[i / 4] += (uint32_t)(x.A[i] * y.B[i]);                                \
-		simd_put(pe, in->rd, d, simd_vector(in));                                        \
+		simd_put(pe, in->rd, d, simd_vector(in));                                          \
 		return (INSN_NEXT);                                                                \
 	}
 

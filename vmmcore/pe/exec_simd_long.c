@@ -240,7 +240,7 @@ DOUBLE_OP(sqdmlsl, accumulate(c, v, 2 * bits, true, &q))
 int
 op_pmull_8h(struct pe *pe, const struct insn *in)
 {
-	union vec d = {.ud = {0, 0}}, x, y;
+	union vec d = { .ud = { 0, 0 } }, x, y;
 
 	SIMD_ENTER(pe, in);
 	x = simd_half(pe, in->rn, SIMD_Q(in));

@@ -153,7 +153,7 @@ op_cmeq0_16b(struct pe *pe, const struct insn *in)
                                                                                                    \
 			v.ud[i] = (EXPR);                                                          \
 		}                                                                                  \
-		simd_put(pe, in->rd, v, simd_vector(in));                                        \
+		simd_put(pe, in->rd, v, simd_vector(in));                                          \
 		return (INSN_NEXT);                                                                \
 	}
 
@@ -209,7 +209,7 @@ BYTEWISE(rev64, SIMD_SIZE(in) == 0 ? __builtin_bswap64(a)
 		default:                                                                           \
 			PAIR_LANES(ud, S##s, 2, ACC) break;                                        \
 		}                                                                                  \
-		simd_put(pe, in->rd, d, simd_vector(in));                                        \
+		simd_put(pe, in->rd, d, simd_vector(in));                                          \
 		return (INSN_NEXT);                                                                \
 	}
 
@@ -362,7 +362,7 @@ op_addp_s(struct pe *pe, const struct insn *in)
 		v = simd_reg(pe, in->rn);                                                          \
 		for (unsigned i = 0; i < 4; i++)                                                   \
 			v.us[i] = fp_##name(v.us[i]);                                              \
-		simd_put(pe, in->rd, v, simd_vector(in));                                        \
+		simd_put(pe, in->rd, v, simd_vector(in));                                          \
 		return (INSN_NEXT);                                                                \
 	}
 

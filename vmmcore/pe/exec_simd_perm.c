@@ -9,59 +9,58 @@
 
 /* --- copy ----------------------------------------------------------------- */
 
+/* Lane `i` of register `r`, and where it is. */
+#define LANE_AT(F, r, i) ((uint8_t *)pe->v[r] + (i) * sizeof(((union vec *)0)->F[0]))
+#define GET_LANE(F, r, i)                                                                          \
+	({                                                                                         \
+		__typeof__(((union vec *)0)->F[0]) lane;                                           \
+		memcpy(&lane, LANE_AT(F, r, i), sizeof(lane));                                     \
+		lane;                                                                              \
+	})
+
 #define COPY(F, SIZE)                                                                              \
 	int op_dup_e_##F(struct pe *pe, const struct insn *in)                                     \
 	{                                                                                          \
-		union vec v;                                                                       \
+		uint64_t element = GET_LANE(u##F, in->rn, in->a);                                  \
                                                                                                    \
 		SIMD_ENTER(pe, in);                                                                \
-		v = simd_reg(pe, in->rn);                                                          \
-		simd_put(pe, in->rd, simd_dup(v.u##F[in->a], SIZE), simd_vector(in));            \
+		simd_put(pe, in->rd, simd_dup(element, SIZE), simd_vector(in));                    \
 		return (INSN_NEXT);                                                                \
 	}                                                                                          \
 	int op_dup_s_##F(struct pe *pe, const struct insn *in)                                     \
 	{                                                                                          \
-		union vec v;                                                                       \
+		uint64_t element = GET_LANE(u##F, in->rn, in->a);                                  \
                                                                                                    \
 		SIMD_ENTER(pe, in);                                                                \
-		v = simd_reg(pe, in->rn);                                                          \
-		simd_put_half(pe, in->rd, v.u##F[in->a], 0);                                       \
+		simd_put_half(pe, in->rd, element, 0);                                             \
 		return (INSN_NEXT);                                                                \
 	}                                                                                          \
 	int op_dup_g_##F(struct pe *pe, const struct insn *in)                                     \
 	{                                                                                          \
 		SIMD_ENTER(pe, in);                                                                \
-		simd_put(pe, in->rd, simd_dup(pe->x[in->rn], SIZE), simd_vector(in));            \
+		simd_put(pe, in->rd, simd_dup(pe->x[in->rn], SIZE), simd_vector(in));              \
 		return (INSN_NEXT);                                                                \
 	}                                                                                          \
 	int op_umov_##F(struct pe *pe, const struct insn *in)                                      \
 	{                                                                                          \
-		union vec v;                                                                       \
+		uint64_t element = GET_LANE(u##F, in->rn, in->a);                                  \
                                                                                                    \
 		SIMD_ENTER(pe, in);                                                                \
-		v = simd_reg(pe, in->rn);                                                          \
-		pe->x[in->rd] = v.u##F[in->a];                                                     \
+		pe->x[in->rd] = element;                                                           \
 		return (INSN_NEXT);                                                                \
 	}                                                                                          \
 	int op_ins_g_##F(struct pe *pe, const struct insn *in)                                     \
 	{                                                                                          \
-		union vec v;                                                                       \
-                                                                                                   \
 		SIMD_ENTER(pe, in);                                                                \
-		v = simd_reg(pe, in->rd);                                                          \
-		v.u##F[in->a] = (__typeof__(v.u##F[0]))pe->x[in->rn];                              \
-		simd_set(pe, in->rd, &v);                                                          \
+		memcpy(LANE_AT(u##F, in->rd, in->a), &pe->x[in->rn], 1u << SIZE);                  \
 		return (INSN_NEXT);                                                                \
 	}                                                                                          \
 	int op_ins_e_##F(struct pe *pe, const struct insn *in)                                     \
 	{                                                                                          \
-		union vec v, x;                                                                    \
+		uint64_t element = GET_LANE(u##F, in->rn, in->b);                                  \
                                                                                                    \
 		SIMD_ENTER(pe, in);                                                                \
-		x = simd_reg(pe, in->rn);                                                          \
-		v = simd_reg(pe, in->rd);                                                          \
-		v.u##F[in->a] = x.u##F[in->b];                                                     \
-		simd_set(pe, in->rd, &v);                                                          \
+		memcpy(LANE_AT(u##F, in->rd, in->a), &element, 1u << SIZE);                        \
 		return (INSN_NEXT);                                                                \
 	}
 
@@ -74,13 +73,10 @@ COPY(d, 3)
 #define SMOV(F)                                                                                    \
 	int op_smov_##F(struct pe *pe, const struct insn *in)                                      \
 	{                                                                                          \
-		uint64_t r;                                                                        \
-		union vec v;                                                                       \
+		uint64_t element = (uint64_t)(int64_t)GET_LANE(s##F, in->rn, in->a);               \
                                                                                                    \
 		SIMD_ENTER(pe, in);                                                                \
-		v = simd_reg(pe, in->rn);                                                          \
-		r = (uint64_t)(int64_t)v.s##F[in->a];                                              \
-		pe->x[in->rd] = SIMD_Q(in) ? r : (uint32_t)r;                                      \
+		pe->x[in->rd] = SIMD_Q(in) ? element : (uint32_t)element;                          \
 		return (INSN_NEXT);                                                                \
 	}
 
@@ -102,7 +98,7 @@ SMOV(s)
 	static inline void k_##name(union vec *dst, const union vec *x, const union vec *y,        \
 	    unsigned size, unsigned bytes, unsigned part)                                          \
 	{                                                                                          \
-		union vec d = {.ud = {0, 0}};                                                      \
+		union vec d = { .ud = { 0, 0 } };                                                  \
                                                                                                    \
 		switch (size) {                                                                    \
 		case 0:                                                                            \
@@ -190,7 +186,7 @@ int
 op_tbl_v(struct pe *pe, const struct insn *in)
 {
 	SIMD_ENTER(pe, in);
-	table_lookup(pe, in, (union vec){.ud = {0, 0}});
+	table_lookup(pe, in, (union vec){ .ud = { 0, 0 } });
 	return (INSN_NEXT);
 }
 

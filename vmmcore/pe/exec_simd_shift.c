@@ -82,7 +82,8 @@ shift_s(int64_t a, int n, unsigned bits, unsigned how, bool *q)
 
 #define REG_LANES(F, I, FN, HOW)                                                                   \
 	for (unsigned i = 0; i < sizeof(x) / sizeof(x.F[0]); i++)                                  \
-		d.F[i] = (__typeof__(d.F[0]))FN(x.F[i], (int8_t)y.I[i], sizeof(x.F[0]) * 8, HOW, &q);
+		d.F[i] = (__typeof__(d.F[0]))FN(x.F[i], (int8_t)y.I[i], 8 * sizeof(x.F[0]), HOW,   \
+		    &q);
 
 #define SHIFT_REG(name, S, FN, HOW)                                                                \
 	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
