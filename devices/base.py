@@ -49,7 +49,6 @@ Console (console.py), run by the main thread::
             r, w, _ = select.select([wakeup, *con.read_fds()], con.write_fds(), [],
                                     con.timeout())
             if con.dispatch(r, w) is ConsoleEvent.POWEROFF: vm.suspend(POWEROFF)
-    # A SIGCONT handler that does nothing (wakeup fd) is enough for `fg`.
     con.message("text")                     # our own line, CR LF when the tty is raw
 
 PSCI (psci.py): no CPU is ever started from another CPU's thread::

@@ -39,6 +39,7 @@ OUT_FLUSH = 512  # so many bytes, or a line, are written at once ...
 OUT_DELAY = 0.004  # ... and anything else after this long
 STALL = 2.0
 PENDING = 4096
+BACKGROUND_POLL = 0.5
 READ_SIZE = 1024
 
 ESCAPE = ord("~")
@@ -183,9 +184,12 @@ class Console:
         return []
 
     def timeout(self) -> float | None:
-        """Seconds until collected output is due."""
+        """Seconds after which dispatch() has something to do."""
         due = self._flush_at
-        return None if due is None else max(due - time.monotonic(), 0.0)
+        if due is not None:
+            return max(due - time.monotonic(), 0.0)
+        # A shell's `fg` tells a running job nothing: look now and then.
+        return BACKGROUND_POLL if self._want_raw and self._saved is None else None
 
     def dispatch(self, readable: Sequence[int], writable: Sequence[int] = ()) -> ConsoleEvent:
         """After select: move output and input."""
@@ -277,8 +281,10 @@ class Console:
 
     def raw(self) -> None:
         """Every key goes to the guest, Ctrl-C too. Not in the background, not a pipe."""
+        if not self._tty or self._saved is not None:
+            return
         self._want_raw = True
-        if not self._tty or self._saved is not None or not self._foreground():
+        if not self._foreground():
             return
         try:
             saved = termios.tcgetattr(self._in)
@@ -333,7 +339,7 @@ class Console:
         os.close(self._event)
         self._event = -1
         if self.dropped_output:
-            LOG.warning("console: %d bytes of output were dropped", self.dropped_output)
+            self.message(f"console: {self.dropped_output} bytes of output were dropped")
 
 
 class _Writer:

@@ -333,6 +333,23 @@ class TestTerminal:
             assert bytes(dev.got) == b"\x03\x1a\r\x11"
         assert termios.tcgetattr(slave) == before
 
+    def test_background(self, tty, monkeypatch):
+        """In the background the terminal is left alone; in front again it is taken."""
+        _, slave = tty
+        before = termios.tcgetattr(slave)
+        con = Console(slave, slave)
+        con.attach(Sink())
+        monkeypatch.setattr(con, "_foreground", lambda: False)
+        with con:
+            assert slave not in con.read_fds()
+            assert con.timeout() == console_module.BACKGROUND_POLL
+            assert termios.tcgetattr(slave) == before
+            monkeypatch.setattr(con, "_foreground", lambda: True)
+            assert slave in con.read_fds()
+            assert con.timeout() is None
+            assert termios.tcgetattr(slave) != before
+        assert termios.tcgetattr(slave) == before
+
     def test_restored_after_an_exception(self, tty):
         """An exception inside restores the terminal too."""
         _, slave = tty
