@@ -49,6 +49,9 @@ JOIN_S = 2.0
 # How often a vCPU held by a debugger looks whether it may go on.
 DEBUG_POLL_S = 0.005
 
+# Signals that belong to the thread that caused them; the core handles SIGBUS.
+SYNCHRONOUS = {signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+
 MASK64 = 0xFFFFFFFFFFFFFFFF
 
 # ESR_EL1 of exceptions that we inject (Arm ARM DDI 0487, D24.2.37).
@@ -310,7 +313,7 @@ class Machine:
     # -- vCPU threads -----------------------------------------------------------------
     def _thread(self, n: int) -> None:
         try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - SYNCHRONOUS)
             if n in self._pins:
                 os.sched_setaffinity(0, self._pins[n])
             vcpu = self._vcpus[n]
