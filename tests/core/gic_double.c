@@ -18,9 +18,16 @@
 #define EXPORT __attribute__((visibility("default")))
 
 const struct sysreg sysregs[SR_COUNT] = {
-#define SYSREG(nm, op0, op1, crn, crm, op2, ac, rs, wm, rdf, wrf, tr)                        \
-	[SR_##nm] = { .name = #nm, .enc = PE_SYSREG(op0, op1, crn, crm, op2), .sr = SR_##nm, \
-	    .acc = (ac), .reset = (rs), .wmask = (wm), .rd = (rdf), .wr = (wrf), .trap = (tr) },
+#define SYSREG(nm, op0, op1, crn, crm, op2, ac, rs, wm, rdf, wrf, tr) \
+	[SR_##nm] = { .name = #nm,                                    \
+		.enc = PE_SYSREG(op0, op1, crn, crm, op2),            \
+		.sr = SR_##nm,                                        \
+		.acc = (ac),                                          \
+		.reset = (rs),                                        \
+		.wmask = (wm),                                        \
+		.rd = (rdf),                                          \
+		.wr = (wrf),                                          \
+		.trap = (tr) },
 #include "pe/sysreg_gic.def"
 #include "pe/sysreg_timer.def"
 	SYSREG(HCR_EL2, 3, 4, 1, 1, 0, SR_RW2, 0, UINT64_MAX, NULL, NULL, NULL)
@@ -222,7 +229,7 @@ m_lines(struct machine *m, unsigned cpu)
 	struct pe *pe = m->pe[cpu];
 
 	return ((unsigned)gic_phys_irq(pe) | (unsigned)gic_phys_fiq(pe) << 1 |
-	    (unsigned)gic_virt_irq(pe) << 2 | (unsigned)gic_virt_fiq(pe) << 3);
+		(unsigned)gic_virt_irq(pe) << 2 | (unsigned)gic_virt_fiq(pe) << 3);
 }
 
 EXPORT int

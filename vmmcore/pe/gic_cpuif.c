@@ -78,9 +78,9 @@
 #define SPECIAL_FIRST 1020u
 
 struct gic_cpuif {
-	uint32_t active;   /* physical, bit per INTID 0 to 31 */
+	uint32_t active; /* physical, bit per INTID 0 to 31 */
 	uint32_t sgi_pend; /* SGIs this PE sent to itself */
-	bool dirty;        /* the rest is out of date */
+	bool dirty; /* the rest is out of date */
 	bool virq, vfiq;
 	bool maint;
 	uint64_t misr;
@@ -186,8 +186,7 @@ virt_highest(struct pe *pe)
 		if ((lr & LR_STATE) != LR_PENDING || ((vmcr >> LR_GRP(lr)) & 1) == 0)
 			continue;
 		prio = LR_PRIO(lr);
-		if (prio < best ||
-		    (prio == best && LR_INTID(lr) < LR_INTID(lrs(pe)[idx]))) {
+		if (prio < best || (prio == best && LR_INTID(lr) < LR_INTID(lrs(pe)[idx]))) {
 			best = prio;
 			idx = (int)i;
 		}
@@ -676,7 +675,7 @@ icc_rd_ctlr(struct pe *pe, const struct sysreg *r)
 
 	if (is_virtual(pe, 2))
 		return (CTLR_RO | ((vmcr & VMCR_VCBPR) != 0 ? CTLR_CBPR : 0) |
-		    ((vmcr & VMCR_VEOIM) != 0 ? CTLR_EOIMODE : 0));
+			((vmcr & VMCR_VEOIM) != 0 ? CTLR_EOIMODE : 0));
 	return (CTLR_RO | pe->sr[r->sr]);
 }
 
@@ -688,7 +687,7 @@ icc_wr_ctlr(struct pe *pe, const struct sysreg *r, uint64_t v)
 	if (is_virtual(pe, 2)) {
 		*vmcr &= ~(VMCR_VCBPR | VMCR_VEOIM);
 		*vmcr |= ((v & CTLR_CBPR) != 0 ? VMCR_VCBPR : 0) |
-		    ((v & CTLR_EOIMODE) != 0 ? VMCR_VEOIM : 0);
+			 ((v & CTLR_EOIMODE) != 0 ? VMCR_VEOIM : 0);
 	} else {
 		pe->sr[r->sr] = v & (CTLR_CBPR | CTLR_EOIMODE);
 	}
@@ -774,7 +773,7 @@ ich_rd_vtr(struct pe *pe, const struct sysreg *r)
 	(void)r;
 	/* PRIbits, PREbits, A3V, nV4, TDS, ListRegs */
 	return (((uint64_t)(GIC_PRIBITS - 1) << 29) | ((uint64_t)(GIC_PRIBITS - 1) << 26) |
-	    BIT(21) | BIT(20) | BIT(19) | (pe->cfg.list_regs - 1));
+		BIT(21) | BIT(20) | BIT(19) | (pe->cfg.list_regs - 1));
 }
 
 uint64_t
@@ -827,7 +826,8 @@ ich_wr_vmcr(struct pe *pe, const struct sysreg *r, uint64_t v)
 	uint64_t bpr0 = FIELD(v, VMCR_VBPR0_SHIFT, 3), bpr1 = FIELD(v, VMCR_VBPR1_SHIFT, 3);
 
 	pe->sr[r->sr] = (v & (VMCR_VENG0 | VMCR_VENG1 | VMCR_VCBPR | VMCR_VEOIM |
-	    ((uint64_t)GIC_PRIMASK << VMCR_VPMR_SHIFT))) | VMCR_VFIQEN;
+				 ((uint64_t)GIC_PRIMASK << VMCR_VPMR_SHIFT))) |
+			VMCR_VFIQEN;
 	vmcr_set(pe, VMCR_VBPR0_SHIFT, 7, bpr0 < MIN_BPR0 ? MIN_BPR0 : bpr0);
 	vmcr_set(pe, VMCR_VBPR1_SHIFT, 7, bpr1 < MIN_BPR1 ? MIN_BPR1 : bpr1);
 	changed(pe);

@@ -69,8 +69,9 @@ host_el0(const struct pe *pe)
 static inline uint64_t
 poff(const struct pe *pe)
 {
-	return (pe_has(pe, PE_FEAT_ECV) && (pe->sr[SR_CNTHCTL_EL2] & CNTH_ECV) != 0 ?
-	    pe->sr[SR_CNTPOFF_EL2] : 0);
+	return (pe_has(pe, PE_FEAT_ECV) && (pe->sr[SR_CNTHCTL_EL2] & CNTH_ECV) != 0
+		    ? pe->sr[SR_CNTPOFF_EL2]
+		    : 0);
 }
 
 /* What a timer's comparator subtracts from the physical count. */
@@ -283,8 +284,8 @@ timer_wr_tval(struct pe *pe, const struct sysreg *r, uint64_t v)
 static unsigned
 cntkctl(const struct pe *pe, const struct sysreg *r)
 {
-	return (r->sr == SR_CNTKCTL_EL1 && pe->el == 2 && e2h(pe) ? SR_CNTHCTL_EL2 :
-	    SR_CNTKCTL_EL1);
+	return (
+	    r->sr == SR_CNTKCTL_EL1 && pe->el == 2 && e2h(pe) ? SR_CNTHCTL_EL2 : SR_CNTKCTL_EL1);
 }
 
 uint64_t

@@ -96,7 +96,7 @@ send_sgi(struct hypctx *hypctx, uint64_t val, bool group0_only)
 	} else {
 		/* Aff3.Aff2.Aff1 and a range of sixteen Aff0 */
 		aff = FIELD64(val, 48, 8) << 32 | FIELD64(val, 32, 8) << 16 |
-		    FIELD64(val, 16, 8) << 8 | (uint64_t)ICC_SGIR_RS(val) << 4;
+		      FIELD64(val, 16, 8) << 8 | (uint64_t)ICC_SGIR_RS(val) << 4;
 		for (list = val & 0xffff; list != 0; list &= list - 1) {
 			cpu = vgic_affinity_to_cpu(&v, aff | (uint64_t)__builtin_ctzll(list));
 			if (cpu >= 0)

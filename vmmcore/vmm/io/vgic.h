@@ -31,8 +31,8 @@ void vgic_cpuinit(struct hypctx *hypctx);
 uint64_t vgic_vcpu_affinity(unsigned vcpuid);
 
 /* EINVAL: bad addresses or sizes; EBUSY: attached. */
-int vgic_attach_to_vm(struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t redist,
-    uint64_t redist_size);
+int vgic_attach_to_vm(
+    struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size);
 bool vgic_is_attached(struct hyp *hyp);
 
 void vgic_flush_hwstate(struct hypctx *hypctx);

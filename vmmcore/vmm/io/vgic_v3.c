@@ -222,14 +222,14 @@ vgic_vcpu_affinity(unsigned vcpuid)
 {
 	/* SGIs without range selector reach 16 vCPUs of a cluster */
 	return ((vcpuid & 0xf) | ((uint64_t)(vcpuid >> 4) & 0xff) << 8 |
-	    ((uint64_t)(vcpuid >> 12) & 0xff) << 16 | ((uint64_t)(vcpuid >> 20) & 0xff) << 32);
+		((uint64_t)(vcpuid >> 12) & 0xff) << 16 | ((uint64_t)(vcpuid >> 20) & 0xff) << 32);
 }
 
 int
 vgic_affinity_to_cpu(struct vgic_visit *v, uint64_t affinity)
 {
 	uint64_t id = (affinity & 0xf) | FIELD64(affinity, 8, 8) << 4 |
-	    FIELD64(affinity, 16, 8) << 12 | FIELD64(affinity, 32, 8) << 20;
+		      FIELD64(affinity, 16, 8) << 12 | FIELD64(affinity, 32, 8) << 20;
 
 	if ((affinity & 0xf0) != 0 || id >= v->vgic->ncpus)
 		return (-1);
@@ -319,8 +319,7 @@ vgic_cpuinit(struct hypctx *hypctx)
 	atomic_store(&cpu->in_guest, 0);
 
 	memset(regs, 0, sizeof(*regs));
-	regs->ich_lr_num = hyp->list_regs >= 1 && hyp->list_regs <= VGIC_MAXLR ? hyp->list_regs :
-	    1;
+	regs->ich_lr_num = hyp->list_regs >= 1 && hyp->list_regs <= VGIC_MAXLR ? hyp->list_regs : 1;
 	/*
 	 * ICH_VMCR_EL2 at reset:
 	 *	VPMR 0xf8	nothing masked: kernels that never write ICC_PMR
@@ -328,15 +327,15 @@ vgic_cpuinit(struct hypctx *hypctx)
 	 *	VENG0/1		both groups on
 	 */
 	regs->ich_vmcr_el2 = (UINT64_C(0xf8) << 24) | (UINT64_C(2) << 21) | (UINT64_C(3) << 18) |
-	    ICH_VMCR_VFIQEN | ICH_VMCR_VENG(0) | ICH_VMCR_VENG(1);
+			     ICH_VMCR_VFIQEN | ICH_VMCR_VENG(0) | ICH_VMCR_VENG(1);
 	regs->ich_hcr_el2 = ICH_HCR_EN;
 
 	vgic_leave(&v);
 }
 
 int
-vgic_attach_to_vm(struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t redist,
-    uint64_t redist_size)
+vgic_attach_to_vm(
+    struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size)
 {
 	struct vgic_v3 *vgic = &hyp->vgic;
 	struct vgic_visit v;
@@ -498,8 +497,8 @@ vgic_flush_hwstate(struct hypctx *hypctx)
 			npend++;
 			if ((cand[i].key >> 24) != 0) {
 				irq = vgic_irq(&v, (int)hypctx->vcpuid, CAND_INTID(&cand[i]));
-				regs->ich_hcr_el2 |= irq->group ? ICH_HCR_VGRP1EIE :
-				    ICH_HCR_VGRP0EIE;
+				regs->ich_hcr_el2 |=
+				    irq->group ? ICH_HCR_VGRP1EIE : ICH_HCR_VGRP0EIE;
 			}
 		}
 		cpu->evicted = nact;
@@ -614,12 +613,12 @@ vgic_has_pending_irq(struct hypctx *hypctx)
 			intid = w * 64 + (uint32_t)__builtin_ctzll(m);
 			irq = vgic_irq(&v, (int)hypctx->vcpuid, intid);
 			if (irq == NULL || irq->active || !vgic_irq_pending(irq) ||
-			    !deliverable(v.vgic, irq) ||
-			    (vmcr & ICH_VMCR_VENG(irq->group)) == 0 ||
+			    !deliverable(v.vgic, irq) || (vmcr & ICH_VMCR_VENG(irq->group)) == 0 ||
 			    irq->priority >= ICH_VMCR_VPMR(vmcr))
 				continue;
-			bpr = irq->group == 0 || (vmcr & ICH_VMCR_VCBPR) != 0 ?
-			    ICH_VMCR_VBPR0(vmcr) : ICH_VMCR_VBPR1(vmcr) - 1;
+			bpr = irq->group == 0 || (vmcr & ICH_VMCR_VCBPR) != 0
+				  ? ICH_VMCR_VBPR0(vmcr)
+				  : ICH_VMCR_VBPR1(vmcr) - 1;
 			mask = (0xffu << (bpr + 1)) & 0xff;
 			found = run == PRIO_IDLE || (irq->priority & mask) < (run & mask);
 		}

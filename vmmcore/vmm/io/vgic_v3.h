@@ -24,29 +24,29 @@ struct hypctx;
 struct pe;
 
 #define VGIC_SGI_NUM 16u
-#define VGIC_PRV_I_NUM 32u              /* SGIs and PPIs */
-#define VGIC_I_NUM 1020u                /* INTIDs 0 to 1019 */
+#define VGIC_PRV_I_NUM 32u /* SGIs and PPIs */
+#define VGIC_I_NUM 1020u /* INTIDs 0 to 1019 */
 #define VGIC_SPI_NUM (VGIC_I_NUM - VGIC_PRV_I_NUM)
 #define VGIC_MAXLR 16u
-#define VGIC_WORDS 16u                  /* of 64 bits, for a bit per INTID */
+#define VGIC_WORDS 16u /* of 64 bits, for a bit per INTID */
 
 /* GICv3 interrupts the vtimer owns. */
 #define GT_VIRT_IRQ 27u
 #define GT_PHYS_NS_IRQ 30u
 
 struct vgic_v3_irq {
-	uint64_t irouter;  /* GICD_IROUTER: IRM and affinity */
-	int16_t target;    /* vCPU it goes to; -1: no such affinity */
-	int16_t owner;     /* vCPU whose bitmap has it; -1: none */
-	uint8_t priority;  /* 5 bits, 0xf8 */
-	uint8_t in_lr;     /* 1 + list register of the owner, while it is in the guest */
+	uint64_t irouter; /* GICD_IROUTER: IRM and affinity */
+	int16_t target; /* vCPU it goes to; -1: no such affinity */
+	int16_t owner; /* vCPU whose bitmap has it; -1: none */
+	uint8_t priority; /* 5 bits, 0xf8 */
+	uint8_t in_lr; /* 1 + list register of the owner, while it is in the guest */
 	uint8_t enabled : 1;
 	uint8_t group : 1; /* 1: IRQ, 0: FIQ */
 	uint8_t edge : 1;
-	uint8_t level : 1;  /* the line, or GICD_SETSPI of a level interrupt */
-	uint8_t latch : 1;  /* an edge, or GICx_ISPENDR */
+	uint8_t level : 1; /* the line, or GICD_SETSPI of a level interrupt */
+	uint8_t latch : 1; /* an edge, or GICx_ISPENDR */
 	uint8_t active : 1;
-	uint8_t hw : 1;     /* its deactivation also ends the physical one */
+	uint8_t hw : 1; /* its deactivation also ends the physical one */
 };
 
 /* Under hyp->vgic.lock, but for `hint` and `in_guest`, which may be peeked at. */
@@ -54,15 +54,15 @@ struct vgic_v3_cpu {
 	struct vgic_v3_irq irq[VGIC_PRV_I_NUM];
 	uint64_t map[VGIC_WORDS]; /* active or pending interrupts it has to look at */
 	uint32_t vcpuid;
-	uint32_t waker;           /* GICR_WAKER.ProcessorSleep */
+	uint32_t waker; /* GICR_WAKER.ProcessorSleep */
 	uint32_t present;
-	uint32_t hold;            /* others that must see it out of the guest */
-	_Atomic uint32_t hint;    /* map is not empty */
+	uint32_t hold; /* others that must see it out of the guest */
+	_Atomic uint32_t hint; /* map is not empty */
 	_Atomic uint32_t in_guest; /* list registers are loaded */
 	uint16_t lr_irq[VGIC_MAXLR]; /* INTID of each loaded list register */
-	uint32_t lr_used;         /* list registers loaded, from 0 up */
-	uint32_t lr_pending;      /* of these were loaded as pending */
-	uint32_t evicted;         /* active interrupts that found no list register */
+	uint32_t lr_used; /* list registers loaded, from 0 up */
+	uint32_t lr_pending; /* of these were loaded as pending */
+	uint32_t evicted; /* active interrupts that found no list register */
 };
 
 /* The interface registers while the vCPU is out of the guest. */
@@ -72,7 +72,7 @@ struct vgic_v3_regs {
 	uint64_t ich_lr_el2[VGIC_MAXLR];
 	uint32_t ich_ap0r_el2;
 	uint32_t ich_ap1r_el2;
-	uint32_t ich_lr_num;  /* implemented list registers */
+	uint32_t ich_lr_num; /* implemented list registers */
 };
 
 struct vgic_v3 {
@@ -80,9 +80,9 @@ struct vgic_v3 {
 	uint64_t dist_start, dist_end;
 	uint64_t redist_start, redist_end;
 	uint32_t attached;
-	uint32_t ncpus;       /* redistributors */
-	uint32_t gicd_ctlr;   /* EnableGrp0, EnableGrp1 */
-	uint32_t one_of_n;    /* last vCPU chosen for a 1-of-N interrupt */
+	uint32_t ncpus; /* redistributors */
+	uint32_t gicd_ctlr; /* EnableGrp0, EnableGrp1 */
+	uint32_t one_of_n; /* last vCPU chosen for a 1-of-N interrupt */
 	struct vgic_v3_irq spi[VGIC_SPI_NUM];
 };
 
@@ -92,9 +92,9 @@ struct vgic_v3 {
 struct vgic_visit {
 	struct hyp *hyp;
 	struct vgic_v3 *vgic;
-	int self;        /* vCPU that calls and will flush by itself, or -1 */
+	int self; /* vCPU that calls and will flush by itself, or -1 */
 	uint64_t notify; /* vCPUs to notify */
-	uint64_t held;   /* vCPUs kept out of the guest */
+	uint64_t held; /* vCPUs kept out of the guest */
 };
 
 void vgic_enter(struct vgic_visit *, struct hyp *, int self);

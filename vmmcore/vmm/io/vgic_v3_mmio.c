@@ -21,7 +21,7 @@
 /* An access to the register block of one vCPU (redistributor) or of all. */
 struct access {
 	struct vgic_visit v;
-	int cpu;       /* whose private interrupts; -1 in the distributor */
+	int cpu; /* whose private interrupts; -1 in the distributor */
 	uint32_t first; /* INTIDs this block may reach: first to end - 1 */
 	uint32_t end;
 	unsigned size;
@@ -111,18 +111,18 @@ write_bits(struct access *a, uint32_t off, uint64_t mask, enum irq_bit what, boo
 	}
 }
 
-#define BIT_REG(name, what)                                                                  \
-	static uint64_t rd_##name(struct access *a, uint32_t off)                            \
-	{                                                                                    \
-		return (read_bits(a, off, what));                                            \
-	}                                                                                    \
-	static void wr_s_##name(struct access *a, uint32_t off, uint64_t val)                \
-	{                                                                                    \
-		write_bits(a, off, val, what, true);                                         \
-	}                                                                                    \
-	static void wr_c_##name(struct access *a, uint32_t off, uint64_t val)                \
-	{                                                                                    \
-		write_bits(a, off, val, what, false);                                        \
+#define BIT_REG(name, what)                                                   \
+	static uint64_t rd_##name(struct access *a, uint32_t off)             \
+	{                                                                     \
+		return (read_bits(a, off, what));                             \
+	}                                                                     \
+	static void wr_s_##name(struct access *a, uint32_t off, uint64_t val) \
+	{                                                                     \
+		write_bits(a, off, val, what, true);                          \
+	}                                                                     \
+	static void wr_c_##name(struct access *a, uint32_t off, uint64_t val) \
+	{                                                                     \
+		write_bits(a, off, val, what, false);                         \
 	}
 BIT_REG(enable, B_ENABLED)
 BIT_REG(pend, B_PENDING)
@@ -331,8 +331,9 @@ static uint64_t
 rd_waker(struct access *a, uint32_t off)
 {
 	(void)off;
-	return (hyp_ctx(a->v.hyp, (unsigned)a->cpu)->vgic_cpu.waker != 0 ?
-	    GICR_WAKER_PS | GICR_WAKER_CA : 0);
+	return (hyp_ctx(a->v.hyp, (unsigned)a->cpu)->vgic_cpu.waker != 0
+		    ? GICR_WAKER_PS | GICR_WAKER_CA
+		    : 0);
 }
 
 static void
@@ -344,16 +345,18 @@ wr_waker(struct access *a, uint32_t off, uint64_t val)
 
 /* -- tables ------------------------------------------------------------------------------------ */
 
-#define IRQ_REGS(base, n_bits, n_prio, n_cfg)                                                \
-	{ (base) + GICD_IGROUPR, n_bits, W32, rd_group, wr_group },                          \
-	{ (base) + GICD_ISENABLER, n_bits, W32, rd_enable, wr_s_enable },                    \
-	{ (base) + GICD_ICENABLER, n_bits, W32, rd_enable, wr_c_enable },                    \
-	{ (base) + GICD_ISPENDR, n_bits, W32, rd_pend, wr_s_pend },                          \
-	{ (base) + GICD_ICPENDR, n_bits, W32, rd_pend, wr_c_pend },                          \
-	{ (base) + GICD_ISACTIVER, n_bits, W32, rd_active, wr_s_active },                    \
-	{ (base) + GICD_ICACTIVER, n_bits, W32, rd_active, wr_c_active },                    \
-	{ (base) + GICD_IPRIORITYR, n_prio, W8 | W32, rd_priority, wr_priority },            \
-	{ (base) + GICD_ICFGR, n_cfg, W32, rd_config, wr_config }
+#define IRQ_REGS(base, n_bits, n_prio, n_cfg)                                         \
+	{ (base) + GICD_IGROUPR, n_bits, W32, rd_group, wr_group },                   \
+	    { (base) + GICD_ISENABLER, n_bits, W32, rd_enable, wr_s_enable },         \
+	    { (base) + GICD_ICENABLER, n_bits, W32, rd_enable, wr_c_enable },         \
+	    { (base) + GICD_ISPENDR, n_bits, W32, rd_pend, wr_s_pend },               \
+	    { (base) + GICD_ICPENDR, n_bits, W32, rd_pend, wr_c_pend },               \
+	    { (base) + GICD_ISACTIVER, n_bits, W32, rd_active, wr_s_active },         \
+	    { (base) + GICD_ICACTIVER, n_bits, W32, rd_active, wr_c_active },         \
+	    { (base) + GICD_IPRIORITYR, n_prio, W8 | W32, rd_priority, wr_priority }, \
+	{                                                                             \
+		(base) + GICD_ICFGR, n_cfg, W32, rd_config, wr_config                 \
+	}
 
 static const struct gic_reg dist_regs[] = {
 	{ GICD_CTLR, 4, W32, rd_d_ctlr, wr_d_ctlr },

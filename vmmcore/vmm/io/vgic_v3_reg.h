@@ -60,7 +60,7 @@
 #define ICH_HCR_EL2 PE_SYSREG(3, 4, 12, 11, 0)
 #define ICH_VTR_EL2 PE_SYSREG(3, 4, 12, 11, 1)
 #define ICH_VMCR_EL2 PE_SYSREG(3, 4, 12, 11, 7)
-#define ICH_LR_EL2(n) PE_SYSREG(3, 4, 12, 12 + ((n) >> 3), (n) & 7)
+#define ICH_LR_EL2(n) PE_SYSREG(3, 4, 12, 12 + ((n) >> 3), (n)&7)
 
 #define ICH_HCR_EN (UINT64_C(1) << 0)
 #define ICH_HCR_LRENPIE (UINT64_C(1) << 2)

@@ -139,8 +139,8 @@ vtimer_restore(struct pe *pe, struct hypctx *hypctx, bool vhe)
 
 	/* the alarm of the emulated timer, until its line is up */
 	if (armed(pt) && !hypctx->vgic_cpu.irq[GT_PHYS_NS_IRQ].level) {
-		pe_msr(pe, CNTHP_CVAL_EL2, pt->cntx_cval_el0 +
-		    hypctx_hyp(hypctx)->vtimer.cntvoff_el2);
+		pe_msr(
+		    pe, CNTHP_CVAL_EL2, pt->cntx_cval_el0 + hypctx_hyp(hypctx)->vtimer.cntvoff_el2);
 		pe_msr(pe, CNTHP_CTL_EL2, CNT_CTL_ENABLE);
 	}
 }
