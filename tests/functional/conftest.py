@@ -1,0 +1,65 @@
+"""Fixtures of the end-to-end tests, and the lines at the end of their run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bhyvepy.guests import debian
+
+from .framework import Vmm
+
+OFFLINE = "OFFLINE=1"
+_figures: list[str] = []
+
+
+@pytest.fixture
+def vmm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vmm]:
+    """The commands over an empty VM directory, which is this process's too."""
+    it = Vmm()
+    monkeypatch.setenv("BHYVEPY_VMMDIR", str(it.dir))
+    try:
+        yield it
+    finally:
+        it.close()
+
+
+@pytest.fixture
+def figure() -> Callable[[str], None]:
+    """A measured value, shown at the end of the run."""
+    return _figures.append
+
+
+def fetch(name: str) -> debian.Guest:
+    """A Debian kernel from the cache, or fetched; only OFFLINE=1 may skip."""
+    try:
+        return debian.fetch(name)
+    except debian.FetchError as err:
+        if os.environ.get("OFFLINE") == "1":
+            pytest.skip(f"{OFFLINE} and {name} is not cached: {err}")
+        raise
+
+
+@pytest.fixture(params=["6.1-cloud", "6.12-cloud"])
+def debian_kernel(request: pytest.FixtureRequest) -> debian.Guest:
+    """Both of Debian's kernels."""
+    return fetch(request.param)
+
+
+@pytest.fixture
+def debian_61() -> debian.Guest:
+    """One of them, for what does not depend on the kernel."""
+    return fetch("6.1-cloud")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Figures, and how many tests OFFLINE=1 skipped."""
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if OFFLINE in str(r.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{OFFLINE}: {len(skipped)} tests skipped", yellow=True)
+    if _figures:
+        terminalreporter.section("figures of the end-to-end tests")
+        for line in _figures:
+            terminalreporter.write_line(line)
