@@ -53,6 +53,7 @@ void m_die_locked(struct machine *m);
 
 SOURCES = [
     "pe/gic_cpuif.c",
+    "pe/gic_virt.c",
     "pe/timer.c",
     "vmm/io/vgic.c",
     "vmm/io/vgic_v3.c",
