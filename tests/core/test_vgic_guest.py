@@ -249,6 +249,94 @@ def test_ping_pong_of_ipis(make: Guests, wait: str) -> None:
     assert time.monotonic() - start < 20
 
 
+# vCPU 0 routes, masks and re-prioritises SPIs 48 to 63 at random; the others wait.
+STORM = """
+    mov x2, #0x8010
+    lsl x2, x2, #16         // counters
+    cbnz x12, 8f
+    mov w10, #0xaaaaaaaa    // edges
+    str w10, [x9, #0xc0c]
+    mov w10, #0xffff0000
+    str w10, [x9, #0x104]
+    mov x3, #1234
+    add x4, x9, #0x6000
+    add x4, x4, #48 * 8
+    mov x5, #0x4c95
+    movk x5, #0x7f2d, lsl #16
+    msr daifclr, #2
+1:  mul x3, x3, x5
+    add x3, x3, #99
+    ubfx x6, x3, #40, #4    // which
+    ubfx x7, x3, #50, #2    // to whom
+    str x7, [x4, x6, lsl #3]
+    ubfx x7, x3, #52, #4
+    add x8, x9, #0x430
+    lsl x7, x7, #4
+    strb w7, [x8, x6]
+    add x6, x6, #16
+    mov x7, #1
+    lsl x7, x7, x6
+    ubfx x8, x3, #60, #2
+    cbnz x8, 2f
+    str w7, [x9, #0x184]
+    ldr w8, [x9, #0x304]    // active
+    ldr w8, [x9, #0x204]    // pending
+    str w7, [x9, #0x104]
+2:  ldr x7, [x2]
+    cbz x7, 1b
+    hvc #0
+8:  msr daifclr, #2
+9:  wfi
+    b 9b
+"""
+
+COUNT_IT = """
+    mov x23, #1
+    and x24, x22, #0xff
+    add x24, x2, x24, lsl #3
+    ldadd x23, x25, [x24]
+"""
+
+
+@pytest.mark.parametrize("list_regs", [1, 4])
+def test_storm(make: Guests, list_regs: int) -> None:
+    """Edges raised at random while a guest moves and masks them on 4 vCPUs: each counts once."""
+    vm = make(STORM, COUNT_IT, cpus=4, list_regs=list_regs)
+    results = []
+
+    def run(i: int) -> None:
+        vme = ffi.new("struct vm_exit *")
+        ok(lib.vm_run(vm.handle, i, vme))
+        results.append(vme.exitcode)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    raised = [0] * 16
+
+    def served() -> list[int]:
+        data = vm.read(RAM + 0x100000 + 48 * 8, 16 * 8)
+        return [int.from_bytes(data[8 * i : 8 * i + 8], "little") for i in range(16)]
+
+    time.sleep(0.02)  # until they are edges
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        for i, n in enumerate(served()):
+            assert n <= raised[i]
+            if n == raised[i]:
+                raised[i] += 1
+                ok(lib.vm_assert_irq(vm.handle, 48 + i))
+    wait_for(lambda: served() == raised, 5)
+    assert sum(raised) > 1000
+    vm.write(RAM + 0x100000, b"\1")
+    threads[0].join(5)
+    lib.vm_suspend(vm.handle, lib.VM_SUSPEND_POWEROFF)
+    for t in threads:
+        t.join(5)
+    assert sorted(results) == [EXIT_SUSPENDED] * 3 + [EXIT_SMCCC]
+    assert served() == raised
+
+
 def test_masked_wfi_wakes(make: Guests) -> None:
     """WFI ends for an interrupt that PSTATE.I masks; it is taken after unmasking."""
     source = f"""{SPI_40}
