@@ -46,7 +46,7 @@ from bhyvepy.errors import (
     vm_error,
 )
 from bhyvepy.vmexit import SuspendHow, VmState
-from bhyvepy.vmmapi import MAXCPU, VM, check_name
+from bhyvepy.vmmapi import MAXCPU, VM, check_name, set_jit
 
 # Bits of /proc/self/coredump_filter: file-backed shared mappings (core(5)).
 CORE_SHARED = 1 << 3
@@ -61,6 +61,7 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
     pins = _pins(config, cpus)
     specs = [*map(slots.parse, device_texts), *_configured(config)]
     slots.check(specs)
+    set_jit(config.boolean("jit"))
     if config.boolean("memory.guest_in_core"):
         _dump_guest_memory()
     how = SuspendHow.NONE

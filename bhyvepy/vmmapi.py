@@ -632,6 +632,11 @@ def memory_lost() -> bool:
     return bool(lib.vm_memory_lost())
 
 
+def set_jit(on: bool) -> None:
+    """Translate guest code to host code, or interpret it: for vCPUs started from now on."""
+    lib.vmm_set_jit(int(on))
+
+
 def core_version() -> str:
     """Version and build facts of the core."""
     return str(ffi.string(lib.vmm_version()).decode())

@@ -321,6 +321,9 @@ class FakeLib:
         val[0] = self._of(vm).regs.get((cpu, -1 - cap), 0)
         return 0
 
+    def vmm_set_jit(self, on: int) -> None:
+        self.jit = bool(on)
+
     def vm_memory_lost(self) -> int:
         return 0
 

@@ -157,7 +157,7 @@ struct vm_options {
  * `dir` is the VM directory; it exists and belongs to the caller (EPERM
  * otherwise). Names: 1 to VM_MAX_NAMELEN bytes of [A-Za-z0-9._-], not starting
  * with '.' or '-' (EINVAL). EEXIST, ENOENT, ENOSPC, ENOMEM, EPROTO (another
- * ABI version or damaged).
+ * ABI version or damaged), ENOTSUP (`vhe` without that feature).
  */
 int vm_create(const char *dir, const char *name, const struct vm_options *opt);
 int vm_open(const char *dir, const char *name, struct vm **vmp);
@@ -219,7 +219,10 @@ int vm_protect(struct vm *vm, uint64_t gpa, uint64_t len, int prot);
 int vm_activate_cpu(struct vm *vm, int vcpu);
 /* which: 0 active, 1 suspended, 2 debug. */
 int vm_get_cpus(struct vm *vm, int which, uint64_t *set);
-/* Debug set: vcpu -1 is all. A vCPU in it leaves the guest with a DEBUG exit. */
+/*
+ * Debug set: vcpu -1 is all. A vCPU in it leaves the guest with one DEBUG exit;
+ * the next vm_run() waits until it is resumed.
+ */
 int vm_suspend_cpu(struct vm *vm, int vcpu);
 int vm_resume_cpu(struct vm *vm, int vcpu);
 int vm_set_topology(struct vm *vm, int sockets, int cores, int threads, int maxcpus);
@@ -227,12 +230,14 @@ int vm_get_topology(struct vm *vm, int *sockets, int *cores, int *threads, int *
 int vcpu_reset(struct vm *vm, int vcpu);
 /*
  * Run until userland has something to do. Blocks all signals' effects: call it
- * from a vCPU thread. EBUSY: the vCPU is running elsewhere. EINVAL: not active.
+ * from a vCPU thread. EBUSY: the vCPU is running elsewhere. EINVAL: not active,
+ * or this process is not the runner (vm_run_begin()). ENOSPC: no room for guest
+ * memory. EIO: vm_memory_lost().
  */
 int vm_run(struct vm *vm, int vcpu, struct vm_exit *vme);
 /* End the VM's run; EALREADY when it is ending, EINVAL for a bad reason. */
 int vm_suspend(struct vm *vm, int how);
-/* Freeze every vCPU and hold it; a killed holder thaws. */
+/* Freeze every vCPU and hold it; a killed holder thaws. One thread does both. */
 int vm_pause(struct vm *vm);
 int vm_unpause(struct vm *vm);
 
@@ -278,6 +283,13 @@ enum vm_cap_type {
 };
 int vm_set_capability(struct vm *vm, int vcpu, int cap, int val);
 int vm_get_capability(struct vm *vm, int vcpu, int cap, int *val);
+
+/*
+ * Translate guest code to host code (1) or interpret it (0): for vCPUs that
+ * this process runs for the first time from now on. Where the host lacks what
+ * the translator needs, everything is interpreted.
+ */
+void vmm_set_jit(int on);
 
 /* The errno value that means "a segment file was truncated under us", or 0. */
 int vm_memory_lost(void);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "pe/jit/jit.h"
 #include "pe/mmu.h"
 
 #define STRIDE 32768u
@@ -101,6 +102,8 @@ codecache_get(struct pe *pe, uint64_t pa, const void *words)
 		mmu_flush_fetch(pe);
 	}
 	pe->count.code_pages++;
+	if (pe->jit != NULL)
+		jit_page_init(pe, page);
 	page->end.op = A64_PAGE_END;
 	page->pa = pa;
 	page->words = words;
@@ -119,6 +122,8 @@ codecache_drop_line(struct pe *pe, uint64_t pa)
 		if (page->pa == base) {
 			pe->count.code_inval++;
 			memset(&page->insn[(pa & 0xfc0) >> 2], 0, 16 * sizeof(struct insn));
+			if (pe->jit != NULL)
+				jit_drop_line(pe, page, (unsigned)(pa & 0xfc0));
 			return;
 		}
 }
@@ -134,9 +139,28 @@ codecache_drop_all(struct pe *pe)
 	cc->next = 0;
 	cc->full = false;
 	mmu_flush_fetch(pe);
+	if (pe->jit != NULL)
+		jit_reset(pe);
 }
 
 /* -- rows that are not instructions -------------------------------------------- */
+
+void
+codecache_decode(struct pe *pe, struct codepage *page, unsigned i)
+{
+	struct insn *slot = &page->insn[i];
+	uint32_t word;
+	int feature;
+
+	if (slot->op != A64_UNDECODED)
+		return;
+	word = __atomic_load_n(&page->words[i], __ATOMIC_RELAXED);
+	a64_decode_insn(word, slot);
+	slot->word = word;
+	feature = a64_op_feature[slot->op];
+	if (feature >= 0 && !pe_has(pe, (enum pe_feature)feature))
+		slot->op = A64_UNDEFINED;
+}
 
 int
 op_undecoded(struct pe *pe, const struct insn *in)
@@ -144,16 +168,9 @@ op_undecoded(struct pe *pe, const struct insn *in)
 	struct codepage *page =
 	    (struct codepage *)((uintptr_t)in & ~(uintptr_t)(CODEPAGE_ALIGN - 1));
 	unsigned i = (unsigned)(in - page->insn);
-	struct insn *slot = &page->insn[i];
-	uint32_t word = __atomic_load_n(&page->words[i], __ATOMIC_RELAXED);
-	int feature;
 
-	a64_decode_insn(word, slot);
-	slot->word = word;
-	feature = a64_op_feature[slot->op];
-	if (feature >= 0 && !pe_has(pe, (enum pe_feature)feature))
-		slot->op = A64_UNDEFINED;
-	return (a64_handler[slot->op](pe, slot));
+	codecache_decode(pe, page, i);
+	return (a64_handler[page->insn[i].op](pe, &page->insn[i]));
 }
 
 int

@@ -12,6 +12,8 @@ int codecache_create(struct pe *);
 void codecache_destroy(struct pe *);
 /* Never NULL: replaces old pages when full. `words` is the page's host address. */
 struct codepage *codecache_get(struct pe *, uint64_t pa, const void *words);
+/* Decode slot i of a page that is not decoded yet. */
+void codecache_decode(struct pe *, struct codepage *, unsigned i);
 /* Drop the instructions of the 64-byte line at pa. */
 void codecache_drop_line(struct pe *, uint64_t pa);
 /* All of it: the caller must look its own page up again. */

@@ -41,6 +41,12 @@ bitmask_init(void)
 		bitmask[i] = decode_bitmask(i >> 12, (i >> 6) & 0x3f, i & 0x3f);
 }
 
+uint64_t
+a64_bitmask(unsigned i)
+{
+	return (bitmask[i]);
+}
+
 OP_RD(adr, uint64_t, pe_pc(pe, in) + (uint64_t)(int64_t)in->imm)
 OP_RD(adrp, uint64_t, pe->pc_page + ((uint64_t)(int64_t)in->imm << 12))
 

@@ -53,6 +53,9 @@ flags_logic64(uint64_t r)
 /* For each condition, bit n: it holds when NZCV is n (DDI 0487, C1.2.4). */
 extern const uint16_t a64_cond[16];
 
+/* The value of a logical immediate by N:immr:imms, which insn.imm holds. */
+uint64_t a64_bitmask(unsigned n_immr_imms);
+
 static inline bool
 cond_holds(const struct pe *pe, unsigned cond)
 {

@@ -7,6 +7,7 @@
 #include "pe/codecache.h"
 #include "pe/except.h"
 #include "pe/gic_cpuif.h"
+#include "pe/jit/jit.h"
 #include "pe/mmu.h"
 #include "pe/sysreg.h"
 #include "pe/timer.h"
@@ -35,6 +36,9 @@ pe_create(struct pe_cluster *cluster, const struct pe_pins *pins, const struct p
 		pe_destroy(pe);
 		return (NULL);
 	}
+	/* Without a translator the handlers run everything. */
+	if (cfg->jit)
+		pe->jit = jit_create(pe);
 	pe->cluster = cluster;
 	pe_reset(pe);
 	cluster_join(pe);
@@ -48,6 +52,7 @@ pe_destroy(struct pe *pe)
 		return;
 	cluster_leave(pe);
 	codecache_destroy(pe);
+	jit_destroy(pe->jit);
 	if (pe->mmu != NULL)
 		mmu_destroy(pe);
 	if (pe->timer != NULL)

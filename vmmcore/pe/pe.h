@@ -86,6 +86,11 @@ struct pe_config {
 	bool el2_emulated;   /* exceptions to EL2 go to VBAR_EL2 in guest memory
 	                        instead of returning from pe_run() */
 	unsigned vmid_bits;  /* 8 or 16 */
+	bool jit;            /* translate to host code where the host can */
+	/* For tests, 0: the usual. Executions before translation, instructions
+	   in a block, bytes of code memory (at least 256 KiB). */
+	unsigned jit_threshold, jit_block;
+	size_t jit_memory;
 };
 
 /* The features of `-o cpu=default`. */

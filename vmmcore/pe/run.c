@@ -11,6 +11,7 @@
 #include "pe/codecache.h"
 #include "pe/except.h"
 #include "pe/gic_cpuif.h"
+#include "pe/jit/jit.h"
 #include "pe/mmu.h"
 
 /* Take the most urgent interrupt that is not masked. True: one was taken. */
@@ -129,13 +130,18 @@ execute(struct pe *pe)
 				pe->slice--;
 			continue;
 		}
+		if (pe->jit != NULL) {
+			r = jit_run(pe, page);
+			if (r != JIT_COLD)
+				continue;
+		}
 		for (;;) {
 			first = in;
 			while ((r = a64_handler[in->op](pe, in)) == INSN_NEXT)
 				in++;
 			pe->count.insns += (uint64_t)(in - first) + 1;
 			if (r != INSN_BRANCH || --pe->slice <= 0 ||
-			    ((pe->pc ^ pe->pc_page) & ~UINT64_C(0xffc)) != 0)
+			    ((pe->pc ^ pe->pc_page) & ~UINT64_C(0xffc)) != 0 || pe->jit != NULL)
 				break;
 			in = &page->insn[(pe->pc & 0xfff) >> 2];
 		}

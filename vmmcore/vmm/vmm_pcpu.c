@@ -68,6 +68,14 @@ set_pins(struct pcpu *p)
 	pe_set_pins(p->pe, &pins);
 }
 
+static bool use_jit; /* of PEs made from now on */
+
+void
+vmm_set_jit(int on)
+{
+	use_jit = on != 0;
+}
+
 /* What the host has in the PE while no guest runs. */
 static void
 host_init(struct pcpu *p)
@@ -91,6 +99,7 @@ pcpu_new(struct vm *vm)
 		.mpidr = UINT64_C(1) << 31,
 		.list_regs = vm->hyp->list_regs,
 		.vmid_bits = vm->hyp->vmid_bits,
+		.jit = use_jit,
 	};
 	struct pcpu *p;
 

@@ -1,0 +1,296 @@
+/*
+ * The translator: code memory, the fixed pieces of code, blocks.
+ *
+ * Code memory is one memfd mapped twice, writable and executable; nothing is
+ * ever both. Translation begins after an instruction was reached a few times
+ * by a branch; until then, and for whatever has no lowering, the handlers of
+ * the interpreter run. A block goes on over conditional branches and ends at
+ * an unconditional one, at the end of the page or after JIT_BLOCK_MAX
+ * instructions.
+ */
+#include "pe/jit/jit_int.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "pe/codecache.h"
+
+#define CODE_SIZE (64u << 20)
+#define ROOM 65536u /* more than one block can need */
+#define THRESHOLD 6u /* executions before translation */
+
+/* x0 x1 x2 x3 x4 x8 x19 x20 SP */
+const signed char jit_map[34] = { RBX, RBP, RSI, RDI, R8, -1, -1, -1, R9, -1, -1, -1, -1, -1, -1,
+	-1, -1, -1, -1, R10, R11, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, R12, -1 };
+
+static inline uint8_t *
+to_rx(const struct jit *j, uint8_t *rw)
+{
+	return (rw - j->rw + j->rx);
+}
+
+static inline uint8_t **
+entries(struct codepage *page)
+{
+	return ((uint8_t **)(void *)((char *)page + JIT_ENTRIES));
+}
+
+/* -- fixed code -------------------------------------------------------------------- */
+
+static void
+spill(struct x86 *x)
+{
+	for (unsigned r = 0; r < 34; r++)
+		if (jit_map[r] >= 0)
+			x_store(x, true, g_mem(r), jit_map[r]);
+}
+
+static void
+reload(struct x86 *x)
+{
+	for (unsigned r = 0; r < 34; r++)
+		if (jit_map[r] >= 0)
+			x_load(x, true, jit_map[r], g_mem(r));
+}
+
+static const uint8_t saved[] = { RBX, RBP, R12, R13, R14, R15 };
+
+static void
+emit_fixed(struct jit *j)
+{
+	struct x86 x = { j->rw, j->rw + 4096, false };
+
+	/* int enter(struct pe *, struct codepage *, void *code) */
+	j->enter = x.p;
+	for (unsigned i = 0; i < sizeof(saved); i++)
+		x_push(&x, saved[i]);
+	x_alu_imm(&x, true, X_SUB, RSP, 8);
+	x_lea(&x, true, R15, x_mem(RDI, PE_BIAS));
+	x_mov(&x, true, R13, RSI);
+	x_load(&x, true, R14, PE_MEM(tlb));
+	x_mov(&x, true, RAX, RDX);
+	reload(&x);
+	x_rr(&x, false, 0xff, 4, RAX); /* jmp rax */
+
+	/* ECX instructions were executed; EAX is the result. */
+	j->leave_count = x.p;
+	x_rm(&x, true, 0x01, RCX, PE_MEM(count.insns));
+	j->leave = x.p;
+	spill(&x);
+	x_alu_imm(&x, true, X_ADD, RSP, 8);
+	for (unsigned i = sizeof(saved); i-- > 0;)
+		x_pop(&x, saved[i]);
+	x_ret(&x);
+
+	/* RAX is the address to go on at. */
+	j->leave_pc = x.p;
+	x_store(&x, true, PE_MEM(pc), RAX);
+	x_const(&x, RAX, INSN_BRANCH);
+	x_patch(&x, x_jmp(&x), j->leave);
+
+	/* An entry that is not translated: EAX is the page offset. */
+	j->cold = x.p;
+	x_alu_mem(&x, true, X_ADD, RAX, PE_MEM(pc_page));
+	x_store(&x, true, PE_MEM(pc), RAX);
+	x_const(&x, RAX, INSN_BRANCH);
+	x_patch(&x, x_jmp(&x), j->leave);
+
+	/* Call the handler of the struct insn at RAX; flags of the result. */
+	j->call = x.p;
+	spill(&x);
+	x_alu_imm(&x, true, X_SUB, RSP, 8);
+	x_mov(&x, true, RSI, RAX);
+	x_lea(&x, true, RDI, x_mem(R15, -PE_BIAS));
+	x_zload(&x, RAX, x_mem(RSI, 0), 2);
+	x_const(&x, RCX, (uint64_t)(uintptr_t)a64_handler);
+	x_rm(&x, false, 0xff, 2, x_memx(RCX, RAX, 3, 0)); /* call */
+	x_alu_imm(&x, true, X_ADD, RSP, 8);
+	reload(&x);
+	x_load(&x, true, R14, PE_MEM(tlb));
+	x_test(&x, false, RAX, RAX);
+	x_ret(&x);
+
+	j->start = j->rw + 4096;
+	j->free = j->start;
+}
+
+/* -- life --------------------------------------------------------------------------- */
+
+struct jit *
+jit_create(struct pe *pe)
+{
+	struct jit *j;
+	int fd;
+
+	if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("bmi") ||
+	    !__builtin_cpu_supports("popcnt"))
+		return (NULL);
+	j = calloc(1, sizeof(*j));
+	if (j == NULL)
+		return (NULL);
+	j->size = CODE_SIZE;
+	if (pe->cfg.jit_memory >= 4 * ROOM)
+		j->size = (pe->cfg.jit_memory + 4095) & ~(size_t)4095;
+	j->threshold = pe->cfg.jit_threshold != 0 ? pe->cfg.jit_threshold : THRESHOLD;
+	j->block_max = JIT_BLOCK_MAX;
+	if (pe->cfg.jit_block != 0 && pe->cfg.jit_block < JIT_BLOCK_MAX)
+		j->block_max = pe->cfg.jit_block;
+	fd = memfd_create("bhyvepy-code", MFD_CLOEXEC);
+	if (fd < 0 || ftruncate(fd, (off_t)j->size) != 0) {
+		free(j);
+		if (fd >= 0)
+			close(fd);
+		return (NULL);
+	}
+	j->rw = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	j->rx = mmap(NULL, j->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	close(fd);
+	if (j->rw == MAP_FAILED || j->rx == MAP_FAILED) {
+		jit_destroy(j);
+		return (NULL);
+	}
+	emit_fixed(j);
+	return (j);
+}
+
+void
+jit_destroy(struct jit *j)
+{
+	if (j == NULL)
+		return;
+	if (j->rw != MAP_FAILED)
+		munmap(j->rw, j->size);
+	if (j->rx != MAP_FAILED)
+		munmap(j->rx, j->size);
+	free(j);
+}
+
+void
+jit_page_init(struct pe *pe, struct codepage *page)
+{
+	uint8_t **e = entries(page), *cold = to_rx(pe->jit, pe->jit->cold);
+
+	for (unsigned i = 0; i < CODEPAGE_INSNS; i++)
+		e[i] = cold;
+	memset((char *)page + JIT_COUNTS, 0, CODEPAGE_INSNS);
+}
+
+void
+jit_drop_line(struct pe *pe, struct codepage *page, unsigned off)
+{
+	uint8_t **e = entries(page), *cold = to_rx(pe->jit, pe->jit->cold);
+	unsigned last = off / 4 + 16, first = off / 4;
+
+	first = first < JIT_BLOCK_MAX ? 0 : first - JIT_BLOCK_MAX;
+	for (unsigned i = first; i < last; i++)
+		e[i] = cold;
+}
+
+void
+jit_reset(struct pe *pe)
+{
+	pe->jit->free = pe->jit->start;
+	pe->jit->resets++;
+}
+
+/* -- blocks ----------------------------------------------------------------------------- */
+
+static void
+emit_cold(struct tr *t, const struct cold *c)
+{
+	struct x86 *x = &t->x;
+
+	x_here(x, c->from);
+	t->i = c->i;
+	switch (c->kind) {
+	case COLD_SLOW:
+		x_lea(x, true, RAX, x_mem(R13, (int32_t)(c->i * sizeof(struct insn))));
+		x_call(x, t->j->call);
+		x_patch(x, x_jcc(x, CC_E), c->back);
+		/* FALLTHROUGH */
+	case COLD_LEAVE:
+		x_const(x, RCX, c->i - t->start + 1);
+		x_patch(x, x_jmp(x), t->j->leave_count);
+		break;
+	case COLD_TAKEN:
+		t_count(t);
+		t_goto(t, c->target);
+		break;
+	}
+}
+
+static uint8_t *
+translate(struct pe *pe, struct codepage *page, unsigned start)
+{
+	struct jit *j = pe->jit;
+	struct tr t;
+	unsigned i;
+
+	if (j->free + ROOM > j->rw + j->size) {
+		codecache_drop_all(pe);
+		return (NULL);
+	}
+	memset(&t, 0, offsetof(struct tr, cold));
+	t.x.p = j->free;
+	t.x.end = j->rw + j->size;
+	t.pe = pe;
+	t.j = j;
+	t.page = page;
+	t.start = start;
+	t.entry = t.x.p;
+	t.known = REG_ZR;
+	for (i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
+		codecache_decode(pe, page, i);
+	for (i = start; i < CODEPAGE_INSNS && i - start < j->block_max && !t.ended; i++) {
+		const struct insn *in = &page->insn[i];
+
+		t.i = i;
+		t.hf_before = t.hf;
+		t.hf = HF_NONE;
+		if (jit_lowering[in->op].fn != NULL)
+			jit_lowering[in->op].fn(&t, in);
+		else
+			t_handler(&t, in);
+		if ((jit_lowering[in->op].attr & A_LAST) != 0) {
+			i++;
+			break;
+		}
+	}
+	if (!t.ended) {
+		t.i = i - 1;
+		t_count(&t);
+		t_goto(&t, (int32_t)(i * 4));
+	}
+	for (unsigned c = 0; c < t.ncold; c++)
+		emit_cold(&t, &t.cold[c]);
+	if (t.x.overflow)
+		return (NULL);
+	j->blocks++;
+	j->bytes += (uint64_t)(t.x.p - j->free);
+	j->free = (uint8_t *)(((uintptr_t)t.x.p + 15) & ~(uintptr_t)15);
+	return (t.entry);
+}
+
+int
+jit_run(struct pe *pe, struct codepage *page)
+{
+	struct jit *j = pe->jit;
+	unsigned i = (unsigned)(pe->pc & 0xffc) >> 2;
+	uint8_t *code = entries(page)[i], *count = (uint8_t *)page + JIT_COUNTS + i;
+	int (*enter)(struct pe *, struct codepage *, uint8_t *);
+	uint8_t *entry = to_rx(j, j->enter);
+
+	if (code == to_rx(j, j->cold)) {
+		if (++*count < j->threshold)
+			return (JIT_COLD);
+		*count = 0;
+		code = translate(pe, page, i);
+		if (code == NULL)
+			return (INSN_EXC); /* everything was dropped: look again */
+		code = to_rx(j, code);
+		entries(page)[i] = code;
+	}
+	memcpy(&enter, &entry, sizeof(enter));
+	return (enter(pe, page, code));
+}

@@ -1,0 +1,126 @@
+/*
+ * Inside the translator: its state, the register map, and what the lowering
+ * files share.
+ *
+ *	host	holds
+ *	r15	struct pe + 128, so that x0 to x31 are in reach of disp8
+ *	r14	pe->tlb
+ *	r13	the struct codepage that is executed
+ *	rbx rbp rsi rdi r8 r9 r10 r11 r12
+ *		x0 x1 x2 x3 x4 x8 x19 x20 SP
+ *	rax rcx rdx xmm0 xmm1
+ *		scratch
+ *
+ * The other guest registers are memory operands. NZCV is in pe->nzcv at every
+ * point where anything could look; between a flag setter and its user it may
+ * also still be in the host's flags (t->hf).
+ */
+#ifndef PE_JIT_JIT_INT_H
+#define PE_JIT_JIT_INT_H
+
+#include "pe/exec_int.h"
+#include "pe/jit/jit.h"
+#include "pe/jit/x86.h"
+
+#define PE_BIAS 128
+#define PE_OFF(field) ((int32_t)offsetof(struct pe, field) - PE_BIAS)
+#define PE_MEM(field) x_mem(R15, PE_OFF(field))
+
+struct jit {
+	uint8_t *rw, *rx; /* the same memory, writable and executable */
+	size_t size;
+	unsigned threshold, block_max;
+	uint8_t *start, *free; /* of translations, in rw */
+	/* fixed pieces of code, in rw */
+	uint8_t *enter, *leave, *leave_pc, *leave_count, *call, *cold;
+	uint64_t blocks, bytes, resets;
+};
+
+/* What the host's flags hold besides pe->nzcv. */
+enum hf { HF_NONE, HF_SUB, HF_ADD };
+
+enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN };
+
+struct cold {
+	uint8_t *from, *back;
+	enum cold_kind kind;
+	unsigned i;
+	int32_t target;
+};
+
+struct tr {
+	struct x86 x;
+	struct pe *pe;
+	struct jit *j;
+	struct codepage *page;
+	unsigned start, i; /* instruction numbers in the page */
+	uint8_t *entry;
+	enum hf hf, hf_before;
+	bool ended;
+	unsigned known; /* register set to known_value by instruction known_at */
+	unsigned known_at;
+	uint64_t known_value;
+	unsigned ncold;
+	struct cold cold[4 * JIT_BLOCK_MAX];
+};
+
+typedef void (*lower_fn)(struct tr *, const struct insn *);
+
+/* jit_tables.c: how an op is lowered (NULL: its handler is called) and what it does. */
+struct lowering {
+	lower_fn fn;
+	uint8_t attr;
+};
+#define A_PURE 1u /* cannot fault, branch or leave */
+#define A_SETF 2u /* writes all of NZCV */
+#define A_READF 4u /* reads NZCV */
+#define A_LAST 8u /* ends the block after its handler */
+extern const struct lowering jit_lowering[];
+
+extern const signed char jit_map[34];
+
+/* -- shared by the lowering files (lower.c) ---------------------------------- */
+
+/* Memory operand of a guest register that is not mapped. */
+static inline struct x86_mem
+g_mem(unsigned r)
+{
+	return (x_mem(R15, (int32_t)(8 * r) - PE_BIAS));
+}
+
+/* A host register that holds guest register r: the mapped one, or `scratch`. */
+int g_read(struct tr *, bool w, unsigned r, int scratch);
+/* Copy guest register r into host register d. */
+void g_load(struct tr *, bool w, int d, unsigned r);
+/* Where to compute a value for guest register r: the mapped one, or `scratch`. */
+int g_dest(unsigned r, int scratch);
+/* Store d as guest register r when g_dest() was the scratch. */
+void g_commit(struct tr *, unsigned r, int d);
+
+/* Put the host's flags into pe->nzcv, unless nobody will look. */
+void t_flags(struct tr *, enum hf);
+/* Host condition code for an A64 condition; may use RAX, RCX and flags. */
+unsigned t_cond(struct tr *, unsigned cond);
+/* Call the handler of the instruction. */
+void t_handler(struct tr *, const struct insn *);
+/* A conditional jump to the out-of-line handler call of this instruction. */
+void t_slow(struct tr *, unsigned cc);
+/* The slow paths of this instruction come back to here. */
+void t_slow_back(struct tr *);
+/* Count the block's instructions up to this one. */
+void t_count(struct tr *);
+/* Go on at page offset `off`, which may lie outside of the page. */
+void t_goto(struct tr *, int32_t off);
+/* Go on at the address in RAX. */
+void t_dispatch(struct tr *);
+/* RAX = address of the page + off. */
+void t_pc(struct tr *, int d, int64_t off);
+static inline int32_t
+t_off(const struct tr *t)
+{
+	return ((int32_t)(t->i * 4));
+}
+/* Out-of-line code. */
+void t_cold(struct tr *, enum cold_kind, uint8_t *from, int32_t target);
+
+#endif /* PE_JIT_JIT_INT_H */

@@ -1,0 +1,223 @@
+/*
+ * What all lowerings share: guest registers, flags, leaving a block.
+ */
+#include "pe/jit/jit_int.h"
+
+int
+g_dest(unsigned r, int scratch)
+{
+	return (jit_map[r] >= 0 ? jit_map[r] : scratch);
+}
+
+void
+g_load(struct tr *t, bool w, int d, unsigned r)
+{
+	if (r == REG_ZR)
+		x_const(&t->x, d, 0);
+	else if (jit_map[r] < 0)
+		x_load(&t->x, w, d, g_mem(r));
+	else if (jit_map[r] != d || !w)
+		x_mov(&t->x, w, d, jit_map[r]);
+}
+
+int
+g_read(struct tr *t, bool w, unsigned r, int scratch)
+{
+	if (r != REG_ZR && jit_map[r] >= 0)
+		return (jit_map[r]);
+	g_load(t, w, scratch, r);
+	return (scratch);
+}
+
+void
+g_commit(struct tr *t, unsigned r, int d)
+{
+	if (r == REG_SINK || r == REG_ZR)
+		return;
+	if (jit_map[r] < 0)
+		x_store(&t->x, true, g_mem(r), d);
+	else if (jit_map[r] != d)
+		x_mov(&t->x, true, jit_map[r], d);
+}
+
+/* -- flags ------------------------------------------------------------------------- */
+
+/*
+ * Will anybody see NZCV as it is now? No, when it is written again before an
+ * instruction that reads it, or that could fault or leave.
+ */
+static bool
+flags_wanted(const struct tr *t)
+{
+	unsigned end = t->start + JIT_BLOCK_MAX;
+
+	if (end > CODEPAGE_INSNS)
+		end = CODEPAGE_INSNS;
+	for (unsigned i = t->i + 1; i < end; i++) {
+		unsigned attr = jit_lowering[t->page->insn[i].op].attr;
+
+		if ((attr & A_READF) != 0 || (attr & A_PURE) == 0)
+			return (true);
+		if ((attr & A_SETF) != 0)
+			return (false);
+	}
+	return (true);
+}
+
+void
+t_flags(struct tr *t, enum hf hf)
+{
+	struct x86 *x = &t->x;
+
+	t->hf = hf;
+	if (!flags_wanted(t))
+		return;
+	/*
+	 * LAHF gives SF ZF - - - - - CF in AH, SETO the overflow in AL: packed
+	 * under 0xc101 they are NZCV. After a subtraction C is the inverse of
+	 * the host's carry.
+	 */
+	if (hf == HF_SUB)
+		x_cmc(x);
+	x_lahf(x);
+	x_setcc(x, CC_O, RAX);
+	x_const(x, RCX, 0xc101);
+	x_pext(x, false, RAX, RAX, RCX);
+	x_rorx(x, false, RAX, RAX, 4);
+	x_store(x, false, PE_MEM(nzcv), RAX);
+	if (hf == HF_SUB)
+		x_cmc(x);
+}
+
+unsigned
+t_cond(struct tr *t, unsigned cond)
+{
+	static const uint8_t after_sub[16] = { CC_E, CC_NE, CC_AE, CC_B, CC_S, CC_NS, CC_O, CC_NO,
+		CC_A, CC_BE, CC_GE, CC_L, CC_G, CC_LE, CC_O, CC_O };
+	static const uint8_t after_add[16] = { CC_E, CC_NE, CC_B, CC_AE, CC_S, CC_NS, CC_O, CC_NO,
+		CC_O, CC_O, CC_GE, CC_L, CC_G, CC_LE, CC_O, CC_O };
+	struct x86 *x = &t->x;
+
+	if (t->hf_before == HF_SUB && cond < 14)
+		return (after_sub[cond]);
+	if (t->hf_before == HF_ADD && cond < 14 && cond != 8 && cond != 9)
+		return (after_add[cond]);
+	/* Bit NZCV of the condition's truth table. */
+	x_load(x, false, RCX, PE_MEM(nzcv));
+	x_shift(x, false, X_SHR, RCX, 28);
+	x_const(x, RAX, a64_cond[cond]);
+	x_bt(x, RAX, RCX);
+	return (CC_B);
+}
+
+/* -- leaving ------------------------------------------------------------------------- */
+
+void
+t_cold(struct tr *t, enum cold_kind kind, uint8_t *from, int32_t target)
+{
+	if (t->ncold == sizeof(t->cold) / sizeof(t->cold[0])) {
+		t->x.overflow = true;
+		return;
+	}
+	t->cold[t->ncold++] = (struct cold){ from, NULL, kind, t->i, target };
+}
+
+void
+t_slow(struct tr *t, unsigned cc)
+{
+	t_cold(t, COLD_SLOW, x_jcc(&t->x, cc), 0);
+}
+
+/* Where the slow paths of this instruction come back to: here. */
+void
+t_slow_back(struct tr *t)
+{
+	for (unsigned c = t->ncold; c-- > 0 && t->cold[c].i == t->i;)
+		if (t->cold[c].kind == COLD_SLOW)
+			t->cold[c].back = t->x.p;
+}
+
+void
+t_handler(struct tr *t, const struct insn *in)
+{
+	struct x86 *x = &t->x;
+
+	(void)in;
+	x_lea(x, true, RAX, x_mem(R13, (int32_t)(t->i * sizeof(struct insn))));
+	x_call(x, t->j->call);
+	t_cold(t, COLD_LEAVE, x_jcc(x, CC_NE), 0);
+}
+
+void
+t_count(struct tr *t)
+{
+	x_alu_mem_imm(&t->x, true, X_ADD, PE_MEM(count.insns), (int32_t)(t->i - t->start + 1));
+}
+
+void
+t_pc(struct tr *t, int d, int64_t off)
+{
+	struct x86 *x = &t->x;
+
+	x_load(x, true, d, PE_MEM(pc_page));
+	if (off == (int32_t)off) {
+		if (off != 0)
+			x_lea(x, true, d, x_mem(d, (int32_t)off));
+		return;
+	}
+	x_const(x, RCX, (uint64_t)off);
+	x_lea(x, true, d, x_memx(d, RCX, 0, 0));
+}
+
+void
+t_dispatch(struct tr *t)
+{
+	struct x86 *x = &t->x;
+	int32_t fetch = (int32_t)offsetof(struct tlb, fetch);
+
+	x_alu_mem_imm(x, false, X_SUB, PE_MEM(slice), 1);
+	x_patch(x, x_jcc(x, CC_LE), t->j->leave_pc);
+	x_rorx(x, false, RCX, RAX, 8);
+	x_alu_imm(x, false, X_AND, RCX, (FETCH_SIZE - 1) << 4);
+	x_mov(x, true, RDX, RAX);
+	x_alu_imm(x, true, X_AND, RDX, ~0xffc);
+	x_alu_mem(x, true, X_CMP, RDX, x_memx(R14, RCX, 0, fetch));
+	x_patch(x, x_jcc(x, CC_NE), t->j->leave_pc);
+	x_store(x, true, PE_MEM(pc_page), RDX);
+	x_load(x, true, R13, x_memx(R14, RCX, 0, fetch + 8));
+	x_alu_imm(x, false, X_AND, RAX, 0xffc);
+	x_jmp_mem(x, x_memx(R13, RAX, 1, JIT_ENTRIES));
+}
+
+void
+t_goto(struct tr *t, int32_t off)
+{
+	struct x86 *x = &t->x;
+
+	if (off < 0 || off > 0xffc) {
+		t_pc(t, RAX, off);
+		t_dispatch(t);
+		return;
+	}
+	if (off <= t_off(t)) {
+		/* Backwards: here the interrupt poll is counted down. */
+		x_alu_mem_imm(x, false, X_SUB, PE_MEM(slice), 1);
+		if ((uint32_t)off == t->start * 4)
+			x_patch(x, x_jcc(x, CC_G), t->entry);
+		else {
+			uint8_t *go = x_jcc(x, CC_G);
+
+			t_pc(t, RAX, off);
+			x_patch(x, x_jmp(x), t->j->leave_pc);
+			x_here(x, go);
+			x_const(x, RAX, (uint32_t)off);
+			x_jmp_mem(x, x_mem(R13, (int32_t)(JIT_ENTRIES + (uint32_t)off * 2)));
+			return;
+		}
+		t_pc(t, RAX, off);
+		x_patch(x, x_jmp(x), t->j->leave_pc);
+		return;
+	}
+	x_const(x, RAX, (uint32_t)off);
+	x_jmp_mem(x, x_mem(R13, (int32_t)(JIT_ENTRIES + (uint32_t)off * 2)));
+}

@@ -1,0 +1,91 @@
+/*
+ * Lowering of branches. A conditional one leaves by out-of-line code and the
+ * block goes on behind it.
+ */
+#include "pe/jit/lower.h"
+
+static int32_t
+target(const struct tr *t, const struct insn *in)
+{
+	return (t_off(t) + in->imm);
+}
+
+LOWER(b)
+{
+	t_count(t);
+	t_goto(t, target(t, in));
+	t->ended = true;
+}
+
+LOWER(bl)
+{
+	t_pc(t, RAX, t_off(t) + 4);
+	g_commit(t, 30, RAX);
+	t_count(t);
+	t_goto(t, target(t, in));
+	t->ended = true;
+}
+
+LOWER(b_cond)
+{
+	if (in->a >= 14) {
+		lower_b(t, in);
+		return;
+	}
+	t_cold(t, COLD_TAKEN, x_jcc(&t->x, t_cond(t, in->a)), target(t, in));
+	/* Not taken: the host's flags are as they were. */
+	t->hf = t->hf_before == HF_ADD && (in->a == 8 || in->a == 9) ? HF_NONE : t->hf_before;
+}
+
+LOWER(cbz)
+{
+	struct x86 *x = &t->x;
+	bool w = is_x(in), nonzero = (in->word & (1u << 24)) != 0;
+
+	if (in->rd == REG_ZR) {
+		if (!nonzero)
+			lower_b(t, in);
+		return;
+	}
+	if (jit_map[in->rd] >= 0)
+		x_test(x, w, jit_map[in->rd], jit_map[in->rd]);
+	else
+		x_alu_mem_imm(x, w, X_CMP, g_mem(in->rd), 0);
+	t_cold(t, COLD_TAKEN, x_jcc(x, nonzero ? CC_NE : CC_E), target(t, in));
+}
+
+LOWER(tbz)
+{
+	struct x86 *x = &t->x;
+	bool nonzero = (in->word & (1u << 24)) != 0;
+	int r = g_read(t, true, in->rd, RAX);
+
+	if (in->a < 8)
+		x_test_imm8(x, r, 1u << in->a);
+	else
+		x_bt_imm(x, true, r, in->a);
+	t_cold(t, COLD_TAKEN,
+	    x_jcc(x, in->a < 8 ? (nonzero ? CC_NE : CC_E) : (nonzero ? CC_B : CC_AE)),
+	    target(t, in));
+}
+
+/* BR and RET. */
+LOWER(br)
+{
+	g_load(t, true, RAX, in->rn);
+	t_count(t);
+	t_dispatch(t);
+	t->ended = true;
+}
+
+LOWER(blr)
+{
+	/* The target first: BLR X30. */
+	g_load(t, true, RDX, in->rn);
+	t_pc(t, RAX, t_off(t) + 4);
+	g_commit(t, 30, RAX);
+	x_mov(&t->x, true, RAX, RDX);
+	t_count(t);
+	t_dispatch(t);
+	t->ended = true;
+}

@@ -1,0 +1,343 @@
+/*
+ * Lowering of loads and stores: one look into the TLB, then the access. What
+ * misses, faults, crosses a page or has a misaligned SP is left to the
+ * handler, out of line, which does the whole instruction.
+ */
+#include "pe/jit/lower.h"
+
+enum mode { M_OFFSET, M_POST, M_PRE, M_REG };
+
+/* Addressing mode of a single-register access by its encoding (C4.1.94). */
+static enum mode
+mode_of(uint32_t word)
+{
+	if ((word & (1u << 24)) != 0)
+		return (M_OFFSET);
+	if ((word & (1u << 21)) != 0)
+		return (M_REG);
+	switch (FIELD(word, 10, 2)) {
+	case 1:
+		return (M_POST);
+	case 3:
+		return (M_PRE);
+	default:
+		return (M_OFFSET);
+	}
+}
+
+static enum mode
+pair_mode_of(uint32_t word)
+{
+	switch (FIELD(word, 23, 2)) {
+	case 1:
+		return (M_POST);
+	case 3:
+		return (M_PRE);
+	default:
+		return (M_OFFSET);
+	}
+}
+
+/* RAX = the address. */
+static void
+address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
+{
+	struct x86 *x = &t->x;
+	int n, m;
+
+	if (in->rn == REG_SP) {
+		x_test_imm8(x, jit_map[REG_SP], 15);
+		t_slow(t, CC_NE);
+	}
+	if (mode != M_REG) {
+		int32_t imm = mode == M_POST ? 0 : in->imm;
+
+		n = jit_map[in->rn];
+		if (n >= 0)
+			x_lea(x, true, RAX, x_mem(n, imm));
+		else {
+			x_load(x, true, RAX, g_mem(in->rn));
+			if (imm != 0)
+				x_lea(x, true, RAX, x_mem(RAX, imm));
+		}
+		return;
+	}
+	/* option: 2 UXTW, 3 LSL, 6 SXTW, 7 SXTX */
+	m = g_read(t, true, in->rm, RCX);
+	if (FIELD(in->word, 13, 3) == 2) {
+		x_mov(x, false, RCX, m);
+		m = RCX;
+	} else if (FIELD(in->word, 13, 3) == 6) {
+		x_sext(x, true, RCX, m, 4);
+		m = RCX;
+	}
+	if (FIELD(in->word, 12, 1) == 0)
+		scale = 0;
+	n = g_read(t, true, in->rn, RAX);
+	if (scale <= 3)
+		x_lea(x, true, RAX, x_memx(n, m, (int)scale, 0));
+	else {
+		if (m != RCX)
+			x_mov(x, true, RCX, m);
+		x_shift(x, true, X_SHL, RCX, scale);
+		x_lea(x, true, RAX, x_memx(n, RCX, 0, 0));
+	}
+}
+
+/* RAX is the address; afterwards [RAX + RDX] is the memory. Uses RCX. */
+static struct x86_mem
+translate_va(struct tr *t, unsigned len, bool write)
+{
+	struct x86 *x = &t->x;
+	int32_t table =
+	    write ? (int32_t)offsetof(struct tlb, wr) : (int32_t)offsetof(struct tlb, rd);
+
+	x_rorx(x, false, RCX, RAX, 8);
+	x_alu_imm(x, false, X_AND, RCX, (TLB_SIZE - 1) << 4);
+	if (len > 1)
+		x_lea(x, true, RDX, x_mem(RAX, (int32_t)len - 1));
+	else
+		x_mov(x, true, RDX, RAX);
+	x_alu_imm(x, true, X_AND, RDX, -4096);
+	x_alu_mem(x, true, X_CMP, RDX, x_memx(R14, RCX, 0, table));
+	t_slow(t, CC_NE);
+	x_load(x, true, RDX, x_memx(R14, RCX, 0, table + 8));
+	return (x_memx(RAX, RDX, 0, 0));
+}
+
+/* The base register after a post- or pre-indexed access; RAX is the address. */
+static void
+write_back(struct tr *t, const struct insn *in, enum mode mode)
+{
+	struct x86 *x = &t->x;
+
+	if (mode == M_PRE)
+		g_commit(t, in->rn, RAX);
+	else if (mode == M_POST) {
+		if (jit_map[in->rn] >= 0)
+			x_alu_imm(x, true, X_ADD, jit_map[in->rn], in->imm);
+		else
+			x_alu_mem_imm(x, true, X_ADD, g_mem(in->rn), in->imm);
+	}
+}
+
+static bool
+overlaps(const struct insn *in, enum mode mode)
+{
+	return ((mode == M_POST || mode == M_PRE) && (in->rd == in->rn || in->ra == in->rn));
+}
+
+LOWER(load)
+{
+	struct x86 *x = &t->x;
+	enum mode mode = mode_of(in->word);
+	unsigned size = (unsigned)FIELD(in->word, 30, 2), opc = (unsigned)FIELD(in->word, 22, 2);
+	struct x86_mem m;
+	int d = g_dest(in->rd, RCX);
+
+	if ((mode == M_POST || mode == M_PRE) && in->rd == in->rn) {
+		t_handler(t, in);
+		return;
+	}
+	address(t, in, mode, size);
+	m = translate_va(t, 1u << size, false);
+	if (opc == 1)
+		x_zload(x, d, m, 1u << size);
+	else
+		x_sload(x, opc == 2, d, m, 1u << size);
+	g_commit(t, in->rd, d);
+	write_back(t, in, mode);
+	t_slow_back(t);
+}
+
+LOWER(store)
+{
+	struct x86 *x = &t->x;
+	enum mode mode = mode_of(in->word);
+	unsigned size = (unsigned)FIELD(in->word, 30, 2);
+	struct x86_mem m;
+	int s;
+
+	if ((mode == M_POST || mode == M_PRE) && in->rd == in->rn) {
+		t_handler(t, in);
+		return;
+	}
+	address(t, in, mode, size);
+	m = translate_va(t, 1u << size, true);
+	s = g_read(t, true, in->rd, RCX);
+	switch (size) {
+	case 0:
+		x_store8(x, m, s);
+		break;
+	case 1:
+		x_store16(x, m, s);
+		break;
+	default:
+		x_store(x, size == 3, m, s);
+		break;
+	}
+	write_back(t, in, mode);
+	t_slow_back(t);
+}
+
+/* LDP of W or X; LDPSW is left to its handler. */
+LOWER(load_pair)
+{
+	struct x86 *x = &t->x;
+	enum mode mode = pair_mode_of(in->word);
+	bool w = is_x(in);
+	struct x86_mem m;
+	int a = g_dest(in->rd, RCX), b = g_dest(in->ra, RCX);
+
+	if (overlaps(in, mode) || in->rd == in->ra) {
+		t_handler(t, in);
+		return;
+	}
+	address(t, in, mode, 0);
+	m = translate_va(t, w ? 16 : 8, false);
+	x_load(x, w, a, m);
+	g_commit(t, in->rd, a);
+	m.disp = w ? 8 : 4;
+	x_load(x, w, b, m);
+	g_commit(t, in->ra, b);
+	write_back(t, in, mode);
+	t_slow_back(t);
+}
+
+LOWER(store_pair)
+{
+	struct x86 *x = &t->x;
+	enum mode mode = pair_mode_of(in->word);
+	bool w = is_x(in);
+	struct x86_mem m;
+	int s;
+
+	if (overlaps(in, mode)) {
+		t_handler(t, in);
+		return;
+	}
+	address(t, in, mode, 0);
+	m = translate_va(t, w ? 16 : 8, true);
+	s = g_read(t, true, in->rd, RCX);
+	x_store(x, w, m, s);
+	m.disp = w ? 8 : 4;
+	s = g_read(t, true, in->ra, RCX);
+	x_store(x, w, m, s);
+	write_back(t, in, mode);
+	t_slow_back(t);
+}
+
+/* -- SIMD and FP registers ----------------------------------------------------------------- */
+
+static struct x86_mem
+v_mem(unsigned r)
+{
+	return (x_mem(R15, PE_OFF(v) + (int32_t)(16 * r)));
+}
+
+static void
+fp_check(struct tr *t)
+{
+	x_cmp8_mem_imm(&t->x, PE_MEM(fp_trapped), 0);
+	t_slow(t, CC_NE);
+}
+
+/* log2 of the bytes: opc<1> and size. */
+static unsigned
+v_size(uint32_t word)
+{
+	return ((unsigned)(FIELD(word, 23, 1) << 2 | FIELD(word, 30, 2)));
+}
+
+static void
+v_load(struct tr *t, unsigned log2, unsigned r, struct x86_mem m)
+{
+	struct x86 *x = &t->x;
+
+	if (log2 == 4)
+		x_movups_load(x, 0, m);
+	else if (log2 == 3)
+		x_movq_load(x, 0, m);
+	else
+		x_movd_load(x, 0, m);
+	x_movups_store(x, v_mem(r), 0);
+}
+
+static void
+v_store(struct tr *t, unsigned log2, unsigned r, struct x86_mem m)
+{
+	struct x86 *x = &t->x;
+
+	if (log2 == 4) {
+		x_movups_load(x, 0, v_mem(r));
+		x_movups_store(x, m, 0);
+		return;
+	}
+	x_load(x, log2 == 3, RCX, v_mem(r));
+	x_store(x, log2 == 3, m, RCX);
+}
+
+/* S, D and Q registers. */
+LOWER(vload)
+{
+	enum mode mode = mode_of(in->word);
+	unsigned log2 = v_size(in->word);
+	struct x86_mem m;
+
+	fp_check(t);
+	address(t, in, mode, log2);
+	m = translate_va(t, 1u << log2, false);
+	v_load(t, log2, in->rd, m);
+	write_back(t, in, mode);
+	t_slow_back(t);
+}
+
+LOWER(vstore)
+{
+	enum mode mode = mode_of(in->word);
+	unsigned log2 = v_size(in->word);
+	struct x86_mem m;
+
+	fp_check(t);
+	address(t, in, mode, log2);
+	m = translate_va(t, 1u << log2, true);
+	v_store(t, log2, in->rd, m);
+	write_back(t, in, mode);
+	t_slow_back(t);
+}
+
+LOWER(vload_pair)
+{
+	enum mode mode = pair_mode_of(in->word);
+	unsigned log2 = 2 + (unsigned)FIELD(in->word, 30, 2);
+	struct x86_mem m;
+
+	if (in->rd == in->ra) {
+		t_handler(t, in);
+		return;
+	}
+	fp_check(t);
+	address(t, in, mode, 0);
+	m = translate_va(t, 2u << log2, false);
+	v_load(t, log2, in->rd, m);
+	m.disp = 1 << log2;
+	v_load(t, log2, in->ra, m);
+	write_back(t, in, mode);
+	t_slow_back(t);
+}
+
+LOWER(vstore_pair)
+{
+	enum mode mode = pair_mode_of(in->word);
+	unsigned log2 = 2 + (unsigned)FIELD(in->word, 30, 2);
+	struct x86_mem m;
+
+	fp_check(t);
+	address(t, in, mode, 0);
+	m = translate_va(t, 2u << log2, true);
+	v_store(t, log2, in->rd, m);
+	m.disp = 1 << log2;
+	v_store(t, log2, in->ra, m);
+	write_back(t, in, mode);
+	t_slow_back(t);
+}
