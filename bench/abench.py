@@ -1,0 +1,99 @@
+"""The abench programs (bint.c, bfp.c, bmem.c, bsys.c) inside Debian's kernel, on both sides.
+
+One static arm64 binary goes into the initramfs; both guests stay up and take turns, row by
+row, so that each ratio comes from neighbouring moments. Checksums of both sides must agree.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from results import Row
+from sides import Bhyve, Guest, Image, Qemu
+
+from bhyvepy.guests import debian
+
+HERE = Path(__file__).resolve().parent
+SOURCES = ("main.c", "bint.c", "bfp.c", "bmem.c", "bsys.c")
+ROW_S = 300
+_LINE = re.compile(
+    r"B (?P<cls>\w+)\s+(?P<name>\w+)\s+(?P<ns>[\d.]+) ns/op\s+min (?P<min>[\d.]+)"
+    r" max (?P<max>[\d.]+)\s.*ck (?P<ck>[0-9a-f]{16})"
+)
+
+
+class BenchError(Exception):
+    """The two sides do not agree, or a program failed."""
+
+
+def programs() -> list[tuple[str, str]]:
+    """(name, class) of the programs in main.c's order."""
+    found: list[tuple[str, str]] = []
+    for source in SOURCES[1:]:
+        for body in re.findall(r"_benches\[\]=\{(.*?)\};", (HERE / source).read_text(), re.DOTALL):
+            found += re.findall(r'\{"(\w+)","(\w+)"', body)
+    return found
+
+
+def build(into: Path, cross: str = "aarch64-linux-gnu-") -> Path:
+    """The static binary."""
+    out = into / "abench"
+    argv = [f"{cross}gcc", "-O2", "-g0", "-Wall", "-static", "-pthread", "-o", str(out)]
+    subprocess.run([*argv, *(str(HERE / s) for s in SOURCES), "-lm"], check=True)
+    return out
+
+
+def parse(text: str) -> dict[str, str]:
+    """A result line of abench as its fields."""
+    match = _LINE.search(text)
+    if not match:
+        raise BenchError(f"abench printed {text.strip()[-200:]!r}")
+    return match.groupdict()
+
+
+def run(
+    kernel: str,
+    only: Sequence[str] = (),
+    rounds: int = 1,
+    seconds: float = 0.3,
+    progress: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """One row for each program (or those of the given names and classes)."""
+    with tempfile.TemporaryDirectory(prefix="abench-") as scratch:
+        guest = debian.fetch(kernel)
+        initrd = Path(scratch) / "initrd.gz"
+        binary = build(Path(scratch)).read_bytes()
+        initrd.write_bytes(debian.build_initrd(guest, {"/abench": binary}))
+        image = Image(guest.vmlinuz, initrd, "~ # ")
+        sides = (Bhyve(), Qemu())
+        guests = {side.name: side.start(image, "abench") for side in sides}
+        try:
+            out = []
+            for name, cls in programs():
+                if only and not {name, cls} & set(only):
+                    continue
+                row = Row(name, "ns/op", cls=cls)
+                checks = set()
+                for _ in range(rounds):
+                    for side in sides:
+                        line = _one(guests[side.name], name, seconds)
+                        values = row.ours if isinstance(side, Bhyve) else row.qemu
+                        values.append(float(line["ns"]))
+                        checks.add(line["ck"])
+                if len(checks) != 1:
+                    raise BenchError(f"{name}: checksums differ: {', '.join(sorted(checks))}")
+                out.append(row)
+                progress(row)
+            return out
+        finally:
+            for side in sides:
+                side.stop(guests[side.name])
+
+
+def _one(guest: Guest, name: str, seconds: float) -> dict[str, str]:
+    line = guest.command(f"/abench -r 3 -t {seconds} {name}", r"(B \w[^\r\n]*)\r", "~ # ", ROW_S)
+    return parse(line)

@@ -1,0 +1,155 @@
+"""The two sides of a comparison: a guest under bhyvepy and the same guest under QEMU.
+
+A Side knows how to start a guest with its console on a pseudo-terminal, which host
+process runs it and which of that process's memory is guest RAM. What is measured is
+measure.py's business.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pexpect
+
+BIN = Path(sys.executable).parent
+MIB = 1 << 20
+RAM_MIB = 256
+START_S = 300
+
+
+@dataclass(frozen=True)
+class Image:
+    """A kernel with the prompt that says it is up."""
+
+    kernel: Path
+    initrd: Path | None
+    prompt: str
+
+
+@dataclass
+class Guest:
+    """A guest that runs."""
+
+    child: pexpect.spawn
+    pid: int
+    seconds: float  # from the start of the first command to the prompt
+    vm: str = ""
+
+    def command(self, line: str, answer: str, prompt: str, seconds: float = START_S) -> str:
+        """Type a line; the first group of `answer` in what comes back."""
+        self.child.sendline(line)
+        self.child.expect(answer, timeout=seconds)
+        assert self.child.match is not None
+        found = self.child.match.group(1)
+        self.child.expect_exact(prompt, timeout=seconds)
+        return str(found)
+
+    def kill(self) -> None:
+        """End the process, whatever the guest does."""
+        self.child.close(force=True)
+
+
+class Bhyve:
+    """bhyveload and bhyve."""
+
+    name = "bhyvepy"
+    # Quoted in the documentation; FILE and VM stand for what differs.
+    shown = 'bhyveload -k FILE [-i FILE] -a "console=ttyS0 nokaslr" -m 256M VM; bhyve -b VM'
+
+    def start(self, image: Image, vm: str = "bench") -> Guest:
+        """Load and run; returns at the prompt."""
+        self.destroy(vm)
+        load = [str(BIN / "bhyveload"), "-k", str(image.kernel), "-m", f"{RAM_MIB}M"]
+        load += ["-a", "console=ttyS0 nokaslr"]
+        load += ["-i", str(image.initrd)] if image.initrd else []
+        begin = time.monotonic()
+        subprocess.run([*load, vm], check=True)
+        child = pexpect.spawn(str(BIN / "bhyve"), ["-b", vm], encoding="latin-1", echo=False)
+        child.expect_exact(image.prompt, timeout=START_S)
+        return Guest(child, child.pid, time.monotonic() - begin, vm)
+
+    def destroy(self, vm: str) -> None:
+        """Remove the VM, if there is one."""
+        argv = [str(BIN / "bhyvectl"), f"--vm={vm}", "--destroy"]
+        subprocess.run(argv, check=False, capture_output=True)
+
+    def stop(self, guest: Guest) -> None:
+        """End a guest and give its memory back."""
+        guest.kill()
+        self.destroy(guest.vm)
+
+    def is_ram(self, mapping: str, size: int) -> bool:
+        """Whether a line of smaps heads a mapping of guest RAM."""
+        return "/sysmem" in mapping or "/bootrom" in mapping
+
+    def version(self) -> str:
+        """Program and version."""
+        done = subprocess.run([str(BIN / "bhyve"), "--version"], capture_output=True, text=True)
+        return done.stdout.strip()
+
+
+class Qemu:
+    """qemu-system-aarch64 with TCG."""
+
+    name = "qemu"
+    shown = (
+        "qemu-system-aarch64 -machine virt,gic-version=3 -accel tcg -cpu cortex-a57 -smp 1 -m 256M"
+        ' -kernel FILE [-initrd FILE] -append "console=ttyAMA0 nokaslr" -nodefaults -display none'
+        " -serial stdio"
+    )
+
+    def start(self, image: Image, vm: str = "bench") -> Guest:
+        """Run; returns at the prompt."""
+        argv = ["-machine", "virt,gic-version=3", "-accel", "tcg", "-cpu", "cortex-a57"]
+        argv += ["-smp", "1", "-m", str(RAM_MIB), "-kernel", str(image.kernel)]
+        argv += ["-append", "console=ttyAMA0 nokaslr"]
+        argv += ["-initrd", str(image.initrd)] if image.initrd else []
+        argv += ["-nodefaults", "-display", "none", "-serial", "stdio"]
+        begin = time.monotonic()
+        child = pexpect.spawn("qemu-system-aarch64", argv, encoding="latin-1", echo=False)
+        child.expect_exact(image.prompt, timeout=START_S)
+        return Guest(child, child.pid, time.monotonic() - begin)
+
+    def stop(self, guest: Guest) -> None:
+        """End a guest."""
+        guest.kill()
+
+    def is_ram(self, mapping: str, size: int) -> bool:
+        """Whether a line of smaps heads a mapping of guest RAM (anonymous, of its size or more)."""
+        return "/" not in mapping and size >= RAM_MIB * MIB and size < (RAM_MIB + 64) * MIB
+
+    def version(self) -> str:
+        """Program and version."""
+        done = subprocess.run(
+            ["qemu-system-aarch64", "--version"], capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()[0]
+
+
+Side = Bhyve | Qemu
+
+
+def cpu_seconds(pid: int) -> float:
+    """utime + stime of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(side: Side, pid: int) -> tuple[int, int]:
+    """(all, guest RAM) resident bytes of a process, from smaps."""
+    total = ram = 0
+    ours = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if head := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            ours = side.is_ram(line, int(head[2], 16) - int(head[1], 16))
+        elif line.startswith("Rss:"):
+            size = int(line.split()[1]) * 1024
+            total += size
+            ram += size if ours else 0
+    return total, ram
