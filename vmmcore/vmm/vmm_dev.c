@@ -135,7 +135,7 @@ control_init(struct vm_file *f, const struct vm_options *opt, uint64_t features)
 }
 
 static int
-fill_dir(int dirfd, const struct vm_options *opt)
+fill_dir(int dirfd, const struct vm_options *opt, uint64_t features)
 {
 	struct vm vm = { .seg = { [SEG_STAGE2] = { .fd = -1 } } };
 	struct vm_file *f;
@@ -153,7 +153,7 @@ fill_dir(int dirfd, const struct vm_options *opt)
 	f = vm.file = base;
 	vm.control = &f->control;
 	vm.hyp = &f->area.hyp;
-	control_init(f, opt, opt->features != 0 ? opt->features : pe_default_features());
+	control_init(f, opt, features);
 	if ((error = sys_lock_init(&f->control.mem_lock)) != 0)
 		goto out_map;
 	if ((error = vgic_vminit(vm.hyp)) != 0)
@@ -186,17 +186,21 @@ int
 vm_create(const char *dir, const char *name, const struct vm_options *opt)
 {
 	static const struct vm_options defaults = { .maxcpus = 1 };
+	uint64_t features;
 	char tmp[64];
 	int error, fd, root;
 
 	if (opt == NULL)
 		opt = &defaults;
+	features = opt->features != 0 ? opt->features : pe_default_features();
 	if ((error = check_name(name)) != 0)
 		return (error);
 	if (opt->maxcpus < 1 || opt->maxcpus > VM_MAXCPU || opt->list_regs < 0 ||
 	    opt->list_regs > 16 ||
 	    (opt->vmid_bits != 0 && opt->vmid_bits != 8 && opt->vmid_bits != 16))
 		return (EINVAL);
+	if (opt->vhe != 0 && ((features >> PE_FEAT_VHE) & 1) == 0)
+		return (ENOTSUP);
 	if ((error = sys_dir_open(AT_FDCWD, dir, &root)) != 0)
 		return (error);
 	sweep(root);
@@ -206,7 +210,7 @@ vm_create(const char *dir, const char *name, const struct vm_options *opt)
 	}
 	if ((error = tmp_dir(root, tmp, sizeof(tmp), &fd)) != 0)
 		goto out;
-	error = fill_dir(fd, opt);
+	error = fill_dir(fd, opt, features);
 	if (error == 0 && renameat2(root, tmp, root, name, RENAME_NOREPLACE) != 0)
 		error = errno;
 	if (error != 0)
