@@ -51,6 +51,9 @@ INT_USED, INT_CONFIG = 1, 2
 
 MASK32 = 0xFFFFFFFF
 
+# What close() gives a request in flight; a destroy has two seconds in all.
+CLOSE_S = 1.0
+
 
 class VirtioMmio(Device):
     """One virtio device behind a window of registers."""
@@ -77,6 +80,7 @@ class VirtioMmio(Device):
         self._io = threading.Lock()
         self._halt = 0
         self._closed = False
+        self._abandoned = False
         self._thread: threading.Thread | None = None
         self._kick = os.eventfd(0, os.EFD_CLOEXEC)
         self._generation = 0
@@ -385,7 +389,10 @@ class VirtioMmio(Device):
                         return
                     quiet = False
                     continue
-                queue.push(chain.head, handle(index, chain))
+                written = handle(index, chain)
+                if self._abandoned:
+                    return
+                queue.push(chain.head, written)
                 if queue.needs_interrupt():
                     self._interrupt(INT_USED)
 
@@ -405,9 +412,12 @@ class VirtioMmio(Device):
         self._closed = True
         os.eventfd_write(self._kick, 1)
         if self._thread is not None:
-            self._thread.join(10)
+            self._thread.join(CLOSE_S)
             if self._thread.is_alive():
-                return  # a disk that does not answer: the process is ending anyway
+                # A disk that does not answer. The process is ending, and the VM is
+                # closed: what comes back now must not touch it.
+                self._abandoned = True
+                return
         os.close(self._kick)
         self.device.close()
 
