@@ -34,6 +34,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--abench", action="store_true", help="programs inside Debian's kernel")
     parser.add_argument("--only", action="append", default=[], help="of these, a name or class")
     parser.add_argument("--seconds", type=float, default=0.3, help="of one abench sample [0.3]")
+    parser.add_argument("-o", dest="set", action="append", default=[], help="bhyve's -o KEY=VALUE")
     return parser.parse_args()
 
 
@@ -59,7 +60,9 @@ def show(rows: list[Row], facts: dict[str, str]) -> None:
 def main() -> int:
     """Measure and print."""
     opts = options()
+    Bhyve.options[:] = [word for setting in opts.set for word in ("-o", setting)]
     facts = machine() | {side.name: side.version() for side in (Bhyve(), Qemu())}
+    facts["options"] = " ".join(Bhyve.options)
     # VMs of a benchmark are nobody else's business.
     with tempfile.TemporaryDirectory(prefix="bhyvepy-bench-", dir="/dev/shm") as vmmdir:
         os.environ["BHYVEPY_VMMDIR"] = vmmdir

@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pexpect
 
@@ -59,6 +60,7 @@ class Bhyve:
     """bhyveload and bhyve."""
 
     name = "bhyvepy"
+    options: ClassVar[list[str]] = []  # more of bhyve's, such as -o jit=true
     # Quoted in the documentation; FILE and VM stand for what differs.
     shown = 'bhyveload -k FILE [-i FILE] -a "console=ttyS0 nokaslr" -m 256M VM; bhyve -b VM'
 
@@ -70,7 +72,9 @@ class Bhyve:
         load += ["-i", str(image.initrd)] if image.initrd else []
         begin = time.monotonic()
         subprocess.run([*load, vm], check=True)
-        child = pexpect.spawn(str(BIN / "bhyve"), ["-b", vm], encoding="latin-1", echo=False)
+        child = pexpect.spawn(
+            str(BIN / "bhyve"), [*self.options, "-b", vm], encoding="latin-1", echo=False
+        )
         child.expect_exact(image.prompt, timeout=START_S)
         return Guest(child, child.pid, time.monotonic() - begin, vm)
 
