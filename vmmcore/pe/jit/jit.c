@@ -200,20 +200,26 @@ static void
 emit_cold(struct tr *t, const struct cold *c)
 {
 	struct x86 *x = &t->x;
+	uint8_t *leave;
 
 	x_here(x, c->from);
 	t->i = c->i;
 	switch (c->kind) {
 	case COLD_SLOW:
+		v_store_all(t, &c->v);
 		x_lea(x, true, RAX, x_mem(R13, (int32_t)(c->i * sizeof(struct insn))));
 		x_call(x, t->j->call);
-		x_patch(x, x_jcc(x, CC_E), c->back);
+		leave = x_jcc(x, CC_NE);
+		v_load_all(t, &c->v_back);
+		x_patch(x, x_jmp(x), c->back);
+		x_here(x, leave);
 		/* FALLTHROUGH */
 	case COLD_LEAVE:
 		x_const(x, RCX, c->i - t->start + 1);
 		x_patch(x, x_jmp(x), t->j->leave_count);
 		break;
 	case COLD_TAKEN:
+		v_store_all(t, &c->v);
 		t_count(t);
 		t_goto(t, c->target);
 		break;
@@ -240,6 +246,7 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	t.start = start;
 	t.entry = t.x.p;
 	t.known = REG_ZR;
+	v_forget(&t);
 	for (i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
 		codecache_decode(pe, page, i);
 	for (i = start; i < CODEPAGE_INSNS && i - start < j->block_max && !t.ended; i++) {
@@ -252,6 +259,7 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 			jit_lowering[in->op].fn(&t, in);
 		else
 			t_handler(&t, in);
+		t_slow_back(&t);
 		if ((jit_lowering[in->op].attr & A_LAST) != 0) {
 			i++;
 			break;
@@ -259,6 +267,7 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	}
 	if (!t.ended) {
 		t.i = i - 1;
+		v_flush(&t);
 		t_count(&t);
 		t_goto(&t, (int32_t)(i * 4));
 	}

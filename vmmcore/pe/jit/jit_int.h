@@ -41,7 +41,21 @@ enum hf { HF_NONE, HF_SUB, HF_ADD };
 
 enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN };
 
+/*
+ * V registers that are in host registers at a point of the block: xmm2 to
+ * xmm13 are a cache of pe->v for as long as the block runs straight on.
+ */
+#define V_FIRST 2
+#define V_COUNT 12
+struct vcache {
+	signed char reg[V_COUNT]; /* the V register, or -1 */
+	uint16_t dirty; /* differs from pe->v */
+	uint8_t stamp[V_COUNT]; /* for replacement */
+	uint8_t clock;
+};
+
 struct cold {
+	struct vcache v, v_back; /* here, and where it comes back to */
 	uint8_t *from, *back;
 	enum cold_kind kind;
 	unsigned i;
@@ -60,6 +74,8 @@ struct tr {
 	unsigned known; /* register set to known_value by instruction known_at */
 	unsigned known_at;
 	uint64_t known_value;
+	struct vcache v;
+	bool fp_ok; /* fp_trapped was checked in this block */
 	unsigned ncold;
 	struct cold cold[4 * JIT_BLOCK_MAX];
 };
@@ -103,9 +119,13 @@ void t_flags(struct tr *, enum hf);
 unsigned t_cond(struct tr *, unsigned cond);
 /* Call the handler of the instruction. */
 void t_handler(struct tr *, const struct insn *);
-/* A conditional jump to the out-of-line handler call of this instruction. */
+/*
+ * A conditional jump to the out-of-line handler call of this instruction, which
+ * does all of it and comes back behind it. Nothing the guest can see may have
+ * changed before.
+ */
 void t_slow(struct tr *, unsigned cc);
-/* The slow paths of this instruction come back to here. */
+/* The block loop calls it: slow paths of this instruction come back to here. */
 void t_slow_back(struct tr *);
 /* Count the block's instructions up to this one. */
 void t_count(struct tr *);
@@ -120,6 +140,31 @@ t_off(const struct tr *t)
 {
 	return ((int32_t)(t->i * 4));
 }
+/* -- V registers (lower_v.c) --------------------------------------------------- */
+
+/*
+ * First thing in every lowering that touches V registers or FPCR: leaves to
+ * the handler when FP is trapped. Once a block.
+ */
+void v_check(struct tr *);
+/* The host register that holds V register r; not to be changed. */
+int v_read(struct tr *, unsigned r);
+/*
+ * A host register for a new value of V register r. The old value is gone: read
+ * the operands first (v_read() of r stays valid until it is written).
+ */
+int v_write(struct tr *, unsigned r);
+/* The same, holding the old value: for instructions that change part of it. */
+int v_modify(struct tr *, unsigned r);
+/* Memory operand of V register r: only while it is not cached and dirty. */
+struct x86_mem v_mem(unsigned r);
+/* Store what is dirty; forget everything, because memory may change. */
+void v_flush(struct tr *);
+void v_forget(struct tr *);
+/* For out-of-line code: store what is dirty in *v, load all of it again. */
+void v_store_all(struct tr *, const struct vcache *);
+void v_load_all(struct tr *, const struct vcache *);
+
 /* Out-of-line code. */
 void t_cold(struct tr *, enum cold_kind, uint8_t *from, int32_t target);
 

@@ -119,7 +119,8 @@ t_cold(struct tr *t, enum cold_kind kind, uint8_t *from, int32_t target)
 		t->x.overflow = true;
 		return;
 	}
-	t->cold[t->ncold++] = (struct cold){ from, NULL, kind, t->i, target };
+	t->cold[t->ncold++] =
+	    (struct cold){ .v = t->v, .from = from, .kind = kind, .i = t->i, .target = target };
 }
 
 void
@@ -133,8 +134,10 @@ void
 t_slow_back(struct tr *t)
 {
 	for (unsigned c = t->ncold; c-- > 0 && t->cold[c].i == t->i;)
-		if (t->cold[c].kind == COLD_SLOW)
+		if (t->cold[c].kind == COLD_SLOW) {
 			t->cold[c].back = t->x.p;
+			t->cold[c].v_back = t->v;
+		}
 }
 
 void
@@ -143,9 +146,11 @@ t_handler(struct tr *t, const struct insn *in)
 	struct x86 *x = &t->x;
 
 	(void)in;
+	v_flush(t);
 	x_lea(x, true, RAX, x_mem(R13, (int32_t)(t->i * sizeof(struct insn))));
 	x_call(x, t->j->call);
 	t_cold(t, COLD_LEAVE, x_jcc(x, CC_NE), 0);
+	v_forget(t);
 }
 
 void

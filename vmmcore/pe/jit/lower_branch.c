@@ -12,6 +12,7 @@ target(const struct tr *t, const struct insn *in)
 
 LOWER(b)
 {
+	v_flush(t);
 	t_count(t);
 	t_goto(t, target(t, in));
 	t->ended = true;
@@ -21,6 +22,7 @@ LOWER(bl)
 {
 	t_pc(t, RAX, t_off(t) + 4);
 	g_commit(t, 30, RAX);
+	v_flush(t);
 	t_count(t);
 	t_goto(t, target(t, in));
 	t->ended = true;
@@ -72,6 +74,7 @@ LOWER(tbz)
 /* BR and RET. */
 LOWER(br)
 {
+	v_flush(t);
 	g_load(t, true, RAX, in->rn);
 	t_count(t);
 	t_dispatch(t);
@@ -85,6 +88,7 @@ LOWER(blr)
 	t_pc(t, RAX, t_off(t) + 4);
 	g_commit(t, 30, RAX);
 	x_mov(&t->x, true, RAX, RDX);
+	v_flush(t);
 	t_count(t);
 	t_dispatch(t);
 	t->ended = true;

@@ -147,7 +147,6 @@ LOWER(load)
 		x_sload(x, opc == 2, d, m, 1u << size);
 	g_commit(t, in->rd, d);
 	write_back(t, in, mode);
-	t_slow_back(t);
 }
 
 LOWER(store)
@@ -177,7 +176,6 @@ LOWER(store)
 		break;
 	}
 	write_back(t, in, mode);
-	t_slow_back(t);
 }
 
 /* LDP of W or X; LDPSW is left to its handler. */
@@ -201,7 +199,6 @@ LOWER(load_pair)
 	x_load(x, w, b, m);
 	g_commit(t, in->ra, b);
 	write_back(t, in, mode);
-	t_slow_back(t);
 }
 
 LOWER(store_pair)
@@ -224,23 +221,9 @@ LOWER(store_pair)
 	s = g_read(t, true, in->ra, RCX);
 	x_store(x, w, m, s);
 	write_back(t, in, mode);
-	t_slow_back(t);
 }
 
 /* -- SIMD and FP registers ----------------------------------------------------------------- */
-
-static struct x86_mem
-v_mem(unsigned r)
-{
-	return (x_mem(R15, PE_OFF(v) + (int32_t)(16 * r)));
-}
-
-static void
-fp_check(struct tr *t)
-{
-	x_cmp8_mem_imm(&t->x, PE_MEM(fp_trapped), 0);
-	t_slow(t, CC_NE);
-}
 
 /* log2 of the bytes: opc<1> and size. */
 static unsigned
@@ -250,31 +233,31 @@ v_size(uint32_t word)
 }
 
 static void
-v_load(struct tr *t, unsigned log2, unsigned r, struct x86_mem m)
+vector_load(struct tr *t, unsigned log2, unsigned r, struct x86_mem m)
 {
 	struct x86 *x = &t->x;
+	int d = v_write(t, r);
 
 	if (log2 == 4)
-		x_movups_load(x, 0, m);
+		x_movups_load(x, d, m);
 	else if (log2 == 3)
-		x_movq_load(x, 0, m);
+		x_movq_load(x, d, m);
 	else
-		x_movd_load(x, 0, m);
-	x_movups_store(x, v_mem(r), 0);
+		x_movd_load(x, d, m);
 }
 
 static void
-v_store(struct tr *t, unsigned log2, unsigned r, struct x86_mem m)
+vector_store(struct tr *t, unsigned log2, unsigned r, struct x86_mem m)
 {
 	struct x86 *x = &t->x;
+	int s = v_read(t, r);
 
-	if (log2 == 4) {
-		x_movups_load(x, 0, v_mem(r));
-		x_movups_store(x, m, 0);
-		return;
-	}
-	x_load(x, log2 == 3, RCX, v_mem(r));
-	x_store(x, log2 == 3, m, RCX);
+	if (log2 == 4)
+		x_movups_store(x, m, s);
+	else if (log2 == 3)
+		x_movq_store(x, m, s);
+	else
+		x_movd_store(x, m, s);
 }
 
 /* S, D and Q registers. */
@@ -284,12 +267,11 @@ LOWER(vload)
 	unsigned log2 = v_size(in->word);
 	struct x86_mem m;
 
-	fp_check(t);
+	v_check(t);
 	address(t, in, mode, log2);
 	m = translate_va(t, 1u << log2, false);
-	v_load(t, log2, in->rd, m);
+	vector_load(t, log2, in->rd, m);
 	write_back(t, in, mode);
-	t_slow_back(t);
 }
 
 LOWER(vstore)
@@ -298,12 +280,12 @@ LOWER(vstore)
 	unsigned log2 = v_size(in->word);
 	struct x86_mem m;
 
-	fp_check(t);
+	v_check(t);
+	(void)v_read(t, in->rd);
 	address(t, in, mode, log2);
 	m = translate_va(t, 1u << log2, true);
-	v_store(t, log2, in->rd, m);
+	vector_store(t, log2, in->rd, m);
 	write_back(t, in, mode);
-	t_slow_back(t);
 }
 
 LOWER(vload_pair)
@@ -316,14 +298,13 @@ LOWER(vload_pair)
 		t_handler(t, in);
 		return;
 	}
-	fp_check(t);
+	v_check(t);
 	address(t, in, mode, 0);
 	m = translate_va(t, 2u << log2, false);
-	v_load(t, log2, in->rd, m);
+	vector_load(t, log2, in->rd, m);
 	m.disp = 1 << log2;
-	v_load(t, log2, in->ra, m);
+	vector_load(t, log2, in->ra, m);
 	write_back(t, in, mode);
-	t_slow_back(t);
 }
 
 LOWER(vstore_pair)
@@ -332,12 +313,13 @@ LOWER(vstore_pair)
 	unsigned log2 = 2 + (unsigned)FIELD(in->word, 30, 2);
 	struct x86_mem m;
 
-	fp_check(t);
+	v_check(t);
+	(void)v_read(t, in->rd);
+	(void)v_read(t, in->ra);
 	address(t, in, mode, 0);
 	m = translate_va(t, 2u << log2, true);
-	v_store(t, log2, in->rd, m);
+	vector_store(t, log2, in->rd, m);
 	m.disp = 1 << log2;
-	v_store(t, log2, in->ra, m);
+	vector_store(t, log2, in->ra, m);
 	write_back(t, in, mode);
-	t_slow_back(t);
 }

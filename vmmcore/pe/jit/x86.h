@@ -571,4 +571,16 @@ x_movd_load(struct x86 *x, int d, struct x86_mem m)
 	x_rm0f(x, 0x66, false, 0x6e, d, m);
 }
 
+static inline void
+x_movq_store(struct x86 *x, struct x86_mem m, int s)
+{
+	x_rm0f(x, 0x66, false, 0xd6, s, m);
+}
+
+static inline void
+x_movd_store(struct x86 *x, struct x86_mem m, int s)
+{
+	x_rm0f(x, 0x66, false, 0x7e, s, m);
+}
+
 #endif /* PE_JIT_X86_H */

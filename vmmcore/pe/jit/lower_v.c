@@ -1,0 +1,126 @@
+/*
+ * V registers in host registers: a cache that lives as long as the block runs
+ * straight on. A V register is loaded when it is first read and stored when
+ * the block is left, a handler is called, or its place is needed; out-of-line
+ * code does the same from the state at its branch point.
+ */
+#include "pe/jit/jit_int.h"
+
+struct x86_mem
+v_mem(unsigned r)
+{
+	return (x_mem(R15, PE_OFF(v) + (int32_t)(16 * r)));
+}
+
+void
+v_check(struct tr *t)
+{
+	if (t->fp_ok)
+		return;
+	x_cmp8_mem_imm(&t->x, PE_MEM(fp_trapped), 0);
+	t_slow(t, CC_NE);
+	t->fp_ok = true;
+}
+
+void
+v_forget(struct tr *t)
+{
+	memset(t->v.reg, -1, sizeof(t->v.reg));
+	t->v.dirty = 0;
+	t->fp_ok = false;
+}
+
+void
+v_store_all(struct tr *t, const struct vcache *v)
+{
+	for (int i = 0; i < V_COUNT; i++)
+		if (v->reg[i] >= 0 && (v->dirty >> i & 1) != 0)
+			x_movups_store(&t->x, v_mem((unsigned)v->reg[i]), V_FIRST + i);
+}
+
+void
+v_load_all(struct tr *t, const struct vcache *v)
+{
+	for (int i = 0; i < V_COUNT; i++)
+		if (v->reg[i] >= 0)
+			x_movups_load(&t->x, V_FIRST + i, v_mem((unsigned)v->reg[i]));
+}
+
+void
+v_flush(struct tr *t)
+{
+	v_store_all(t, &t->v);
+	t->v.dirty = 0;
+}
+
+static int
+find(const struct tr *t, unsigned r)
+{
+	for (int i = 0; i < V_COUNT; i++)
+		if (t->v.reg[i] == (int)r)
+			return (i);
+	return (-1);
+}
+
+static void
+touch(struct tr *t, int i)
+{
+	if (++t->v.clock == 255) {
+		memset(t->v.stamp, 0, sizeof(t->v.stamp));
+		t->v.clock = 1;
+	}
+	t->v.stamp[i] = t->v.clock;
+}
+
+/* The place used longest ago; its register is stored when it must be. */
+static int
+place(struct tr *t, unsigned r)
+{
+	int best = 0;
+
+	for (int i = 0; i < V_COUNT; i++) {
+		if (t->v.reg[i] < 0) {
+			best = i;
+			break;
+		}
+		if (t->v.stamp[i] < t->v.stamp[best])
+			best = i;
+	}
+	if (t->v.reg[best] >= 0 && (t->v.dirty >> best & 1) != 0)
+		x_movups_store(&t->x, v_mem((unsigned)t->v.reg[best]), V_FIRST + best);
+	t->v.reg[best] = (signed char)r;
+	t->v.dirty &= (uint16_t) ~(1u << best);
+	return (best);
+}
+
+int
+v_read(struct tr *t, unsigned r)
+{
+	int i = find(t, r);
+
+	if (i < 0) {
+		i = place(t, r);
+		x_movups_load(&t->x, V_FIRST + i, v_mem(r));
+	}
+	touch(t, i);
+	return (V_FIRST + i);
+}
+
+int
+v_write(struct tr *t, unsigned r)
+{
+	int i = find(t, r);
+
+	if (i < 0)
+		i = place(t, r);
+	touch(t, i);
+	t->v.dirty |= (uint16_t)(1u << i);
+	return (V_FIRST + i);
+}
+
+int
+v_modify(struct tr *t, unsigned r)
+{
+	(void)v_read(t, r);
+	return (v_write(t, r));
+}
