@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from vmm_guest import (
     EXIT_PAGING,
     EXIT_SMCCC,
+    EXIT_SUSPENDED,
     MIB,
     PC,
     RAM,
@@ -269,18 +272,23 @@ def test_stage_1_walk(vmm_dir: Path) -> None:
     vm.close()
 
 
+COUNTER = "1: ldr x2, [x0]\n add x2, x2, #1\n str x2, [x0]\n hvc #0\n b 1b"
+
+
+def counter_vm(directory: Path, i: int) -> Vm:
+    """A VM that counts in its memory, from i << 32."""
+    vm = Vm.create(directory, f"v{i}", vmid_bits=8)
+    vm.ram(MIB)
+    vm.write(RAM, assemble(COUNTER))
+    vm.start()
+    vm.set(0, RAM + 0x8000)
+    vm.write(RAM + 0x8000, (i << 32).to_bytes(8, "little"))
+    return vm
+
+
 def test_three_hundred_vms_with_8_bit_vmids(vmm_dir: Path) -> None:
     """More VMs than VMIDs, in turns in one process: each sees its own memory only."""
-    count = 300
-    vms = []
-    for i in range(count):
-        vm = Vm.create(vmm_dir, f"v{i}", vmid_bits=8)
-        vm.ram(MIB)
-        vm.write(RAM, assemble("1: ldr x2, [x0]\n add x2, x2, #1\n str x2, [x0]\n hvc #0\n b 1b"))
-        vm.start()
-        vm.set(0, RAM + 0x8000)
-        vm.write(RAM + 0x8000, (i << 32).to_bytes(8, "little"))
-        vms.append(vm)
+    vms = [counter_vm(vmm_dir, i) for i in range(300)]
     for turn in range(1, 4):
         for i, vm in enumerate(vms):
             assert vm.run().exitcode == EXIT_SMCCC
@@ -288,3 +296,54 @@ def test_three_hundred_vms_with_8_bit_vmids(vmm_dir: Path) -> None:
     for i, vm in enumerate(vms):
         assert vm.read64(RAM + 0x8000) == (i << 32) + 3
         vm.close()
+
+
+def test_a_vmid_used_again_finds_no_old_translation(vmm_dir: Path) -> None:
+    """254 VMs take VMIDs without entering a guest, so that all others get the same one."""
+    idle = [Vm.flat(vmm_dir, f"i{i}", "hvc #0", size=MIB, vmid_bits=8) for i in range(254)]
+    for vm in idle:
+        ok(lib.vm_suspend(vm.handle, lib.VM_SUSPEND_HALT))
+    vms = [counter_vm(vmm_dir, i) for i in range(3)]
+    for turn in range(1, 5):
+        for i, vm in enumerate(vms):
+            assert vm.run().exitcode == EXIT_SMCCC
+            assert vm.get(2) == (i << 32) + turn
+            for other in idle:
+                assert other.run().exitcode == EXIT_SUSPENDED
+    for vm in (*vms, *idle):
+        vm.close()
+
+
+def test_no_room_for_guest_memory(tmp_path: Path) -> None:
+    """A guest that touches what the file system has no room for ends vm_run() with ENOSPC."""
+    program = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from vmm_guest import *
+vm = Vm.flat(Path(sys.argv[1]), "t", "1: str x0, [x0]\\n add x0, x0, #4096\\n b 1b", size=64 * MIB)
+vm.set(0, RAM + 4096)
+vme = ffi.new("struct vm_exit *")
+print(lib.vm_run(vm.handle, 0, vme), (vm.get(0) - RAM) // MIB < 16)
+with open(sys.argv[1] + "/fill", "wb", buffering=0) as f:
+    try:
+        while True:
+            f.write(bytes(4096))
+    except OSError:
+        pass
+print(lib.vm_create(sys.argv[1].encode(), b"u", ffi.NULL))
+import os; print(sorted(os.listdir(sys.argv[1])))
+"""
+    script = f"mount -t tmpfs -o size=12m,mode=700 none {tmp_path} && exec {sys.executable} - "
+    argv = ["unshare", "-rm", "sh", "-c", f"{script} {tmp_path} {Path(__file__).parent}"]
+    if subprocess.run([*argv[:2], "true"], check=False).returncode != 0:
+        pytest.skip("no user namespaces here")
+    done = subprocess.run(
+        argv,
+        input=program,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout == f"{errno.ENOSPC} True\n{errno.ENOSPC}\n['fill', 't']\n", done.stderr

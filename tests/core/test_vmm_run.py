@@ -232,9 +232,12 @@ def test_samples_of_a_running_guest_are_consistent(vmm_dir: Path) -> None:
     other = Vm(vmm_dir, "t")
     with vm.running():
         wait_for(lambda: other.get(0) > 0)
-        samples = [other.get_set(0, 1) for _ in range(300)]
+        samples = [other.get_set(0, 1) for _ in range(1000)]
     assert all(0 <= x - y <= 1 for x, y in samples)
-    assert all(b[0] > a[0] for a, b in itertools.pairwise(samples))
+    steps = [b[0] - a[0] for a, b in itertools.pairwise(samples)]
+    # The guest has its turn between two samples, if the host runs its thread in that time.
+    assert min(steps) >= 0
+    assert sum(step > 0 for step in steps) > 900
     other.close()
     vm.close()
 
@@ -366,7 +369,7 @@ def test_general_registers_are_checked(vmm_dir: Path) -> None:
     while lib.vm_sysreg_info(len(names), name, reg) == 0:
         names.add(ffi.string(name).decode())
         ok(lib.vm_get_register(vm.handle, 0, reg[0], val))
-    assert {"SCTLR_EL1", "TTBR1_EL1", "SP_EL0", "VBAR_EL1"} <= names
+    assert {"SCTLR_EL1", "TTBR1_EL1", "SP_EL0", "VBAR_EL1", "CNTV_CTL_EL0", "CNTKCTL_EL1"} <= names
     vm.close()
 
 

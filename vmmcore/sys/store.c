@@ -113,6 +113,8 @@ sys_file_alloc(int fd, uint64_t off, uint64_t len)
 	if (off > INT64_MAX || len > INT64_MAX)
 		return (EFBIG);
 	while (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) != 0) {
+		if (errno == EOPNOTSUPP) /* some network file systems: by writing */
+			return (posix_fallocate(fd, (off_t)off, (off_t)len));
 		if (errno != EINTR)
 			return (errno);
 	}
