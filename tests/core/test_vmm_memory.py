@@ -105,7 +105,7 @@ def test_reserved_ram_uses_1_gib_blocks(vmm_dir: Path) -> None:
 def test_unmap_under_a_running_guest(vmm_dir: Path) -> None:
     """After vm_munmap_memseg() returns no store of the guest reaches the memory."""
     source = "1: add x1, x1, #1\n str x1, [x0]\n b 1b"
-    vm = Vm.flat(vmm_dir, "t", source)
+    vm = Vm.flat(vmm_dir, "t", source, mmu=True)
     vm.set(0, RAM + 4 * MIB)
     raw = vmm_dir / "t" / "sysmem"
 
@@ -128,7 +128,7 @@ def test_unmap_under_a_running_guest(vmm_dir: Path) -> None:
 
 def test_map_again_shows_the_new_memory(vmm_dir: Path) -> None:
     """A range mapped elsewhere is reached at its new place, not through a stale TLB."""
-    vm = Vm.flat(vmm_dir, "t", TOUCH)
+    vm = Vm.flat(vmm_dir, "t", TOUCH, mmu=True)
     gpa = RAM + 4 * MIB
     touch(vm, gpa, 0x11)
     ok(lib.vm_munmap_memseg(vm.handle, gpa, 2 * MIB))
@@ -142,7 +142,7 @@ def test_map_again_shows_the_new_memory(vmm_dir: Path) -> None:
 
 def test_protected_memory(vmm_dir: Path) -> None:
     """A write to what vm_protect() made read-only is a PAGING exit; reads go on."""
-    vm = Vm.flat(vmm_dir, "t", TOUCH)
+    vm = Vm.flat(vmm_dir, "t", TOUCH, mmu=True)
     gpa = RAM + 4 * MIB
     touch(vm, gpa)
     ok(lib.vm_protect(vm.handle, gpa, 4096, 1))
@@ -165,7 +165,7 @@ def dirty(vm: Vm, gpa: int, size: int) -> set[int]:
 
 def test_dirty_log(vmm_dir: Path) -> None:
     """The log names exactly the pages written since it was read, by guest or host."""
-    vm = Vm.flat(vmm_dir, "t", TOUCH)
+    vm = Vm.flat(vmm_dir, "t", TOUCH, mmu=True)
     base, size = RAM + 4 * MIB, 8 * MIB
     touch(vm, base)
     ok(lib.vm_dirty_log_start(vm.handle, base, size))
@@ -184,9 +184,9 @@ def test_dirty_log(vmm_dir: Path) -> None:
 
 def test_descriptor_edit_and_tlbi(vmm_dir: Path) -> None:
     """The PE follows the tables in memory: an edited descriptor counts after a TLBI."""
-    vm = Vm.flat(vmm_dir, "t", TOUCH)
-    touch(vm, RAM + 4 * MIB, 0x44)
+    vm = Vm.flat(vmm_dir, "t", TOUCH, mmu=True)
     touch(vm, RAM + 6 * MIB, 0x66)
+    touch(vm, RAM + 4 * MIB, 0x44)  # the last one: it is in the TLB
     # Exchange the two 2 MiB blocks by hand in the stage-2 segment.
     with (vmm_dir / "t" / "stage2").open("r+b") as f:
         root = f.read(8192)
@@ -276,13 +276,14 @@ COUNTER = "1: ldr x2, [x0]\n add x2, x2, #1\n str x2, [x0]\n hvc #0\n b 1b"
 
 
 def counter_vm(directory: Path, i: int) -> Vm:
-    """A VM that counts in its memory, from i << 32."""
+    """A VM that counts in its memory, from i << 32, with caches and MMU on: TLBs are used."""
     vm = Vm.create(directory, f"v{i}", vmid_bits=8)
     vm.ram(MIB)
     vm.write(RAM, assemble(COUNTER))
     vm.start()
     vm.set(0, RAM + 0x8000)
     vm.write(RAM + 0x8000, (i << 32).to_bytes(8, "little"))
+    vm.mmu_on(RAM + 0xC000)
     return vm
 
 

@@ -38,6 +38,7 @@ ELR_EL1 = sysreg(3, 0, 4, 0, 1)
 FAR_EL1 = sysreg(3, 0, 6, 0, 0)
 SPSR_EL1 = sysreg(3, 0, 4, 0, 0)
 CPACR_EL1 = sysreg(3, 0, 1, 0, 2)
+MAIR_EL1 = sysreg(3, 0, 10, 2, 0)
 SCTLR_EL1 = sysreg(3, 0, 1, 0, 0)
 
 
@@ -76,13 +77,22 @@ class Vm:
 
     @classmethod
     def flat(
-        cls, directory: Path, name: str, source: str, *, size: int = 16 * MIB, **options: int
+        cls,
+        directory: Path,
+        name: str,
+        source: str,
+        *,
+        size: int = 16 * MIB,
+        mmu: bool = False,
+        **options: int,
     ) -> Vm:
         """A VM with RAM and a program at its start, ready to run vCPU 0."""
         vm = cls.create(directory, name, **options)
         vm.ram(size)
         vm.write(RAM, assemble(source))
         vm.start()
+        if mmu:
+            vm.mmu_on(RAM + 0xC000)
         return vm
 
     def ram(self, size: int, *, base: int = RAM, reserve: bool = False) -> None:
@@ -95,6 +105,15 @@ class Vm:
         for i in range(cpus):
             ok(lib.vm_activate_cpu(self.handle, i))
             self.set(PC, RAM, vcpu=i)
+
+    def mmu_on(self, table: int, *, vcpu: int = 0) -> None:
+        """Stage 1 from one level-1 table: the gibibyte of RAM, cacheable, as it is."""
+        entry = RAM | 0x701  # block, AF, inner shareable, attribute 0
+        self.write(table + 8 * (RAM >> 30), entry.to_bytes(8, "little"))
+        self.set(35, table, vcpu=vcpu)  # TTBR0_EL1
+        self.set(MAIR_EL1, 0xFF, vcpu=vcpu)
+        self.set(37, 25 | 1 << 8 | 1 << 10 | 3 << 12 | 2 << 32, vcpu=vcpu)  # TCR_EL1
+        self.set(34, 0x30D01825, vcpu=vcpu)  # SCTLR_EL1: M, C, I
 
     def vgic(self) -> None:
         ok(lib.vm_attach_vgic(self.handle, GICD, 0x10000, GICR, 0x20000))
