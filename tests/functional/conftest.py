@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from bhyvepy.guests import debian
 
 from .framework import Vmm
+from .zygote import Zygote
 
 OFFLINE = "OFFLINE=1"
 _figures: list[str] = []
@@ -20,6 +22,18 @@ def vmm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vmm]:
     """The commands over an empty VM directory, which is this process's too."""
     it = Vmm()
     monkeypatch.setenv("BHYVEPY_VMMDIR", str(it.dir))
+    try:
+        yield it
+    finally:
+        it.close()
+
+
+@pytest.fixture
+def zygote(vmm: Vmm, tmp_path: Path) -> Iterator[Zygote]:
+    """The commands over the same VM directory, started by fork."""
+    folder = tmp_path / "zygote"
+    folder.mkdir()
+    it = Zygote(vmm.env, folder)
     try:
         yield it
     finally:
