@@ -7,6 +7,9 @@ PY	:= $(BIN)/python
 CSRC	:= $(shell find vmmcore -name '*.[ch]' -o -name '*.inc' -o -name '*.def' -o -name '*.decode')
 CFILES	:= $(shell find vmmcore guests tests bench -name '*.[ch]' -o -name '*.inc' 2>/dev/null)
 
+# cmake, ninja, ruff and the three commands are those of the environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
 .PHONY: help run test test-long test-asan lint format bench fuzz clean
 .DELETE_ON_ERROR:
 

@@ -1,14 +1,20 @@
-"""Builds the C core as a static library, for tests in C that look inside it."""
+"""Builds the C core as a static library, for tests in C that look inside it.
+
+Under `make test-asan` (BHYVEPY_ASAN names its build) with the sanitizers, as everything is.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "test-core"
+ASAN = os.environ.get("BHYVEPY_ASAN")
+BUILD = Path(ASAN) if ASAN else ROOT / "build" / "test-core"
 FLAGS = ["-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
+FLAGS += ["-fsanitize=address,undefined"] if ASAN else []
 
 
 @cache
