@@ -89,6 +89,19 @@ make_key(const struct pe *pe, struct mmu_key *k)
 static void
 clear_tlb(struct tlb *t)
 {
+	if (t->fills <= TLB_FILLS) {
+		for (unsigned i = 0; i < t->fills; i++) {
+			unsigned e = t->filled[i] & (TLB_FILL_FETCH - 1);
+
+			if ((t->filled[i] & TLB_FILL_FETCH) != 0)
+				t->fetch[e].tag = TLB_INVALID;
+			else
+				t->rd[e].tag = t->wr[e].tag = TLB_INVALID;
+		}
+		t->fills = 0;
+		return;
+	}
+	t->fills = 0;
 	for (unsigned i = 0; i < TLB_SIZE; i++) {
 		t->rd[i].tag = TLB_INVALID;
 		t->wr[i].tag = TLB_INVALID;
@@ -135,8 +148,10 @@ choose_ctx(struct pe *pe)
 	if (old->used)
 		pe->count.ctx_evict++;
 	else
-		for (unsigned t = 0; t < TLB_KINDS; t++)
+		for (unsigned t = 0; t < TLB_KINDS; t++) {
 			old->dirty[t] = true;
+			old->tlb[t].fills = TLB_FILLS + 1;
+		}
 	clear_ctx(old);
 	old->used = true;
 	old->key = k;
@@ -340,6 +355,15 @@ note_big(struct tlb_ctx *c, uint64_t page, const struct mmu_xlat *x)
 }
 
 static void
+note_fill(struct tlb *t, unsigned e)
+{
+	if (t->fills < TLB_FILLS)
+		t->filled[t->fills++] = (uint16_t)e;
+	else
+		t->fills = TLB_FILLS + 1;
+}
+
+static void
 fill(struct pe *pe, uint64_t va, unsigned acc, const struct mmu_xlat *x)
 {
 	struct tlb *t = tlb_for(pe, acc);
@@ -350,11 +374,13 @@ fill(struct pe *pe, uint64_t va, unsigned acc, const struct mmu_xlat *x)
 	if (x->device || pe->ctx->key.align != 0)
 		return;
 	note_big(pe->ctx, page, x);
+	note_fill(t, e);
 	if ((x->prot & PE_PROT_READ) != 0) {
 		t->rd[e].tag = page;
 		t->rd[e].addend = addend;
 	}
-	if ((acc & (ACC_WRITE | ACC_ATOMIC)) != 0) {
+	/* A page that may only be written (stage 2) would mislead atomics. */
+	if ((acc & (ACC_WRITE | ACC_ATOMIC)) != 0 && (x->prot & PE_PROT_READ) != 0) {
 		t->wr[e].tag = page;
 		t->wr[e].addend = addend;
 	}
@@ -556,6 +582,7 @@ mmu_fetch(struct pe *pe)
 		e = &pe->tlb->fetch[(pe->pc >> 12) & (FETCH_SIZE - 1)];
 		e->tag = pe->pc_page;
 		e->page = page;
+		note_fill(pe->tlb, (unsigned)(e - pe->tlb->fetch) | TLB_FILL_FETCH);
 	}
 	return (page);
 }

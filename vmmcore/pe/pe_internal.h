@@ -103,7 +103,7 @@ struct tlb_entry {
 	uint64_t addend;
 };
 #define TLB_INVALID UINT64_C(1) /* no page address has bit 0 set */
-#define TLB_BITS 9
+#define TLB_BITS 12
 #define TLB_SIZE (1u << TLB_BITS)
 #define FETCH_BITS 8
 #define FETCH_SIZE (1u << FETCH_BITS)
@@ -113,11 +113,19 @@ struct fetch_entry {
 	struct codepage *page;
 };
 
-/* What one exception level with one set of permissions can reach. */
+/*
+ * What one exception level with one set of permissions can reach. The first
+ * TLB_FILLS entries that are filled are remembered, so that dropping a small
+ * working set is quick: the index, with TLB_FILL_FETCH for a fetch entry.
+ */
+#define TLB_FILLS 256
+#define TLB_FILL_FETCH 0x8000u
 struct tlb {
 	struct tlb_entry rd[TLB_SIZE];
 	struct tlb_entry wr[TLB_SIZE];
 	struct fetch_entry fetch[FETCH_SIZE];
+	unsigned fills; /* TLB_FILLS + 1: more than were remembered */
+	uint16_t filled[TLB_FILLS];
 };
 
 struct tlb_ctx; /* mmu.h: the TLBs of one ASID, VMID and configuration */

@@ -17,6 +17,7 @@
 #include "pe/codecache.h"
 
 #define CODE_SIZE (64u << 20)
+#define FIXED 4096u /* for the fixed code */
 #define ROOM 65536u /* more than one block can need */
 #define THRESHOLD 6u /* executions before translation */
 
@@ -59,7 +60,7 @@ static const uint8_t saved[] = { RBX, RBP, R12, R13, R14, R15 };
 static void
 emit_fixed(struct jit *j)
 {
-	struct x86 x = { j->rw, j->rw + 4096, false };
+	struct x86 x = { j->rw, j->rw + FIXED, false };
 
 	/* int enter(struct pe *, struct codepage *, void *code) */
 	j->enter = x.p;
@@ -111,7 +112,8 @@ emit_fixed(struct jit *j)
 	x_test(&x, false, RAX, RAX);
 	x_ret(&x);
 
-	j->start = j->rw + 4096;
+	j->pool = j->rw + FIXED;
+	j->start = j->rw + FIXED + POOL;
 	j->free = j->start;
 }
 

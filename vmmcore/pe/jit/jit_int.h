@@ -20,11 +20,13 @@
 
 #include "pe/exec_int.h"
 #include "pe/jit/jit.h"
-#include "pe/jit/x86.h"
+#include "pe/jit/x86_sse.h"
 
 #define PE_BIAS 128
 #define PE_OFF(field) ((int32_t)offsetof(struct pe, field) - PE_BIAS)
 #define PE_MEM(field) x_mem(R15, PE_OFF(field))
+
+#define POOL 8192u /* bytes of constants */
 
 struct jit {
 	uint8_t *rw, *rx; /* the same memory, writable and executable */
@@ -33,6 +35,8 @@ struct jit {
 	uint8_t *start, *free; /* of translations, in rw */
 	/* fixed pieces of code, in rw */
 	uint8_t *enter, *leave, *leave_pc, *leave_count, *call, *cold;
+	uint8_t *pool; /* constants of 16 bytes, in rw */
+	unsigned npool;
 	uint64_t blocks, bytes, resets;
 };
 
@@ -91,7 +95,28 @@ struct lowering {
 #define A_SETF 2u /* writes all of NZCV */
 #define A_READF 4u /* reads NZCV */
 #define A_LAST 8u /* ends the block after its handler */
-extern const struct lowering jit_lowering[];
+extern struct lowering jit_lowering[];
+
+/* Rows of the files jit_tables_*.c, up to one without fn; used when the host has `needs`. */
+struct lowering_row {
+	uint16_t op;
+	uint8_t attr;
+	uint16_t needs;
+	lower_fn fn;
+};
+extern const struct lowering_row jit_rows_simd[] __attribute__((weak));
+
+/* What the host has. */
+#define HOST_AVX2 1u /* and FMA */
+#define HOST_AVX512 2u /* VL, BW and DQ */
+#define HOST_AES 4u
+#define HOST_SHA 8u
+#define HOST_CLMUL 16u
+#define HOST_GFNI 32u
+#define HOST_CRC32 64u
+#define HOST_DOT 128u /* AVX512-VNNI */
+#define HOST_CD 256u /* AVX512-CD: VPLZCNT */
+extern unsigned jit_host;
 
 extern const signed char jit_map[34];
 
@@ -161,6 +186,8 @@ struct x86_mem v_mem(unsigned r);
 /* Store what is dirty; forget everything, because memory may change. */
 void v_flush(struct tr *);
 void v_forget(struct tr *);
+/* 16 bytes in the code memory, for x_v3c() and x_v2c(). May emit code. */
+const uint8_t *v_const(struct tr *, uint64_t lo, uint64_t hi);
 /* For out-of-line code: store what is dirty in *v, load all of it again. */
 void v_store_all(struct tr *, const struct vcache *);
 void v_load_all(struct tr *, const struct vcache *);

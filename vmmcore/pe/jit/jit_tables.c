@@ -4,6 +4,8 @@
  */
 #include "pe/jit/lower.h"
 
+#include <cpuid.h>
+
 #define WX(op, f, a) \
 	[A64_##op##_W] = { lower_##f, A_PURE | (a) }, [A64_##op##_X] = { lower_##f, A_PURE | (a) }
 /* The plain, LSL and other shifts of a register form. */
@@ -13,6 +15,7 @@
 		      [A64_##op##_SH_W] = { lower_##f, A_PURE | (a) },  \
 		      [A64_##op##_SH_X] = { lower_##f, A_PURE | (a) }
 #define ONE(op, f, a) [A64_##op] = { lower_##f, (a) }
+#define SIZES(op, f) ONE(op##_B, f, 0), ONE(op##_H, f, 0), ONE(op##_W, f, 0), ONE(op##_X, f, 0)
 /* Unsigned offset, unscaled, post, pre, register, register extended from W. */
 #define MEM(op, ur, f)                                                           \
 	ONE(op, f, 0), ONE(ur, f, 0), ONE(op##_POST, f, 0), ONE(op##_PRE, f, 0), \
@@ -24,7 +27,7 @@
 #define VPAIR(op, np, f) \
 	ONE(op##_OFF, f, 0), ONE(np, f, 0), ONE(op##_POST, f, 0), ONE(op##_PRE, f, 0)
 
-const struct lowering jit_lowering[A64_OP_COUNT] = {
+static const struct lowering rows[A64_OP_COUNT] = {
 	/* immediates */
 	ONE(ADR, adr, A_PURE),
 	ONE(ADRP, adr, A_PURE),
@@ -88,6 +91,14 @@ const struct lowering jit_lowering[A64_OP_COUNT] = {
 	WX(CLZ, clz, 0),
 	ONE(REV_W, rev, A_PURE),
 	ONE(REV_X, rev, A_PURE),
+	WX(ADC, adc, A_READF), WX(SBC, adc, A_READF),
+	WX(ADCS, adc, A_READF | A_SETF), WX(SBCS, adc, A_READF | A_SETF),
+	WX(REV16, rev16, 0), ONE(REV32_X, rev16, A_PURE), WX(RBIT, rbit, 0),
+	/* atomics */
+	SIZES(LDAR, ldar), SIZES(LDAPR, ldar), SIZES(STLR, stlr), SIZES(LDXR, ldxr),
+	SIZES(STXR, stxr), SIZES(CAS, cas), SIZES(SWP, swp), SIZES(LDADD, ldadd),
+	ONE(LDCLR_W, ldlogic, 0), ONE(LDCLR_X, ldlogic, 0), ONE(LDEOR_W, ldlogic, 0),
+	ONE(LDEOR_X, ldlogic, 0), ONE(LDSET_W, ldlogic, 0), ONE(LDSET_X, ldlogic, 0),
 	/* branches */
 	ONE(B, b, 0),
 	ONE(BL, bl, 0),
@@ -143,3 +154,51 @@ const struct lowering jit_lowering[A64_OP_COUNT] = {
 	ONE(PRFM_LIT, nop, A_PURE),
 	ONE(DMB, dmb, A_PURE),
 };
+
+/* CPUID leaf 7, EBX bit 29: older compilers have no name for it. */
+static unsigned
+host_sha(void)
+{
+	unsigned a, b, c, d;
+
+	return (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1) != 0 ? HOST_SHA : 0);
+}
+
+struct lowering jit_lowering[A64_OP_COUNT];
+unsigned jit_host;
+
+static void
+add(const struct lowering_row *row)
+{
+	for (; row->fn != NULL; row++)
+		if ((row->needs & ~jit_host) == 0)
+			jit_lowering[row->op] = (struct lowering){ row->fn, row->attr };
+}
+
+/* Before main(): what the host has does not change. */
+static __attribute__((constructor)) void
+build(void)
+{
+	__builtin_cpu_init();
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+		jit_host |= HOST_AVX2;
+	if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+	    __builtin_cpu_supports("avx512dq"))
+		jit_host |= HOST_AVX512;
+	if (__builtin_cpu_supports("aes"))
+		jit_host |= HOST_AES;
+	if (__builtin_cpu_supports("pclmul"))
+		jit_host |= HOST_CLMUL;
+	if (__builtin_cpu_supports("gfni"))
+		jit_host |= HOST_GFNI;
+	if (__builtin_cpu_supports("sse4.2"))
+		jit_host |= HOST_CRC32;
+	if (__builtin_cpu_supports("avx512vnni"))
+		jit_host |= HOST_DOT;
+	if (__builtin_cpu_supports("avx512cd"))
+		jit_host |= HOST_CD;
+	jit_host |= host_sha();
+	memcpy(jit_lowering, rows, sizeof(rows));
+	if (jit_rows_simd != NULL)
+		add(jit_rows_simd);
+}

@@ -50,6 +50,18 @@ LOWER(cbz);
 LOWER(tbz);
 LOWER(br);
 LOWER(blr);
+LOWER(adc);
+LOWER(rev16);
+LOWER(rbit);
+/* lower_atomic.c */
+LOWER(ldar);
+LOWER(stlr);
+LOWER(ldxr);
+LOWER(stxr);
+LOWER(cas);
+LOWER(swp);
+LOWER(ldadd);
+LOWER(ldlogic);
 /* lower_mem.c */
 LOWER(load);
 LOWER(store);
@@ -59,6 +71,13 @@ LOWER(vload);
 LOWER(vstore);
 LOWER(vload_pair);
 LOWER(vstore_pair);
+
+/*
+ * lower_mem.c: RAX = rn + disp, with the check of a misaligned SP; then
+ * [RAX + RDX] is the memory of `len` bytes there (RCX is used).
+ */
+void g_address(struct tr *, const struct insn *, int32_t disp);
+struct x86_mem g_translate(struct tr *, unsigned len, bool write);
 
 /* Is this op the 64-bit form? Its word says so in bit 31. */
 static inline bool

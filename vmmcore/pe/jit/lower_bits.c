@@ -337,6 +337,71 @@ LOWER(rev)
 	g_commit(t, in->rd, RAX);
 }
 
+/* ADC and SBC, with and without flags. */
+LOWER(adc)
+{
+	struct x86 *x = &t->x;
+	bool w = is_x(in), sub = (in->word & (1u << 30)) != 0;
+	int m;
+
+	g_load(t, w, RAX, in->rn);
+	m = g_read(t, w, in->rm, RDX);
+	/* CF = C, or its inverse for the host's borrow. */
+	x_bt_mem(x, PE_MEM(nzcv), 29);
+	if (sub)
+		x_cmc(x);
+	x_alu(x, w, sub ? X_SBB : X_ADC, RAX, m);
+	g_commit(t, in->rd, RAX);
+	if ((in->word & (1u << 29)) != 0)
+		t_flags(t, sub ? HF_SUB : HF_ADD);
+}
+
+/* REV16, and REV32 of an X register: swap inside of halves. */
+LOWER(rev16)
+{
+	struct x86 *x = &t->x;
+	bool w = is_x(in), halves = FIELD(in->word, 10, 2) == 1;
+
+	g_load(t, w, RAX, in->rn);
+	if (!halves) { /* REV32 */
+		x_bswap(x, true, RAX);
+		x_shift(x, true, X_ROR, RAX, 32);
+	} else {
+		uint64_t low = UINT64_C(0x00ff00ff00ff00ff);
+
+		x_const(x, RCX, w ? low : (uint32_t)low);
+		x_mov(x, w, RDX, RAX);
+		x_shift(x, w, X_SHR, RDX, 8);
+		x_alu(x, w, X_AND, RDX, RCX);
+		x_alu(x, w, X_AND, RAX, RCX);
+		x_shift(x, w, X_SHL, RAX, 8);
+		x_alu(x, w, X_OR, RAX, RDX);
+	}
+	g_commit(t, in->rd, RAX);
+}
+
+/* Swap the bytes, then nibbles, pairs and bits inside of each. */
+LOWER(rbit)
+{
+	static const uint64_t mask[3] = { UINT64_C(0x0f0f0f0f0f0f0f0f),
+		UINT64_C(0x3333333333333333), UINT64_C(0x5555555555555555) };
+	struct x86 *x = &t->x;
+	bool w = is_x(in);
+
+	g_load(t, w, RAX, in->rn);
+	x_bswap(x, w, RAX);
+	for (unsigned i = 0; i < 3; i++) {
+		x_const(x, RCX, w ? mask[i] : (uint32_t)mask[i]);
+		x_mov(x, w, RDX, RAX);
+		x_shift(x, w, X_SHR, RDX, 4u >> i);
+		x_alu(x, w, X_AND, RDX, RCX);
+		x_alu(x, w, X_AND, RAX, RCX);
+		x_shift(x, w, X_SHL, RAX, 4u >> i);
+		x_alu(x, w, X_OR, RAX, RDX);
+	}
+	g_commit(t, in->rd, RAX);
+}
+
 LOWER(nop)
 {
 	(void)in;

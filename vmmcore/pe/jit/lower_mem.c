@@ -38,6 +38,25 @@ pair_mode_of(uint32_t word)
 	}
 }
 
+void
+g_address(struct tr *t, const struct insn *in, int32_t disp)
+{
+	struct x86 *x = &t->x;
+	int n = jit_map[in->rn];
+
+	if (in->rn == REG_SP) {
+		x_test_imm8(x, n, 15);
+		t_slow(t, CC_NE);
+	}
+	if (n >= 0) {
+		x_lea(x, true, RAX, x_mem(n, disp));
+		return;
+	}
+	x_load(x, true, RAX, g_mem(in->rn));
+	if (disp != 0)
+		x_lea(x, true, RAX, x_mem(RAX, disp));
+}
+
 /* RAX = the address. */
 static void
 address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
@@ -45,22 +64,13 @@ address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
 	struct x86 *x = &t->x;
 	int n, m;
 
+	if (mode != M_REG) {
+		g_address(t, in, mode == M_POST ? 0 : in->imm);
+		return;
+	}
 	if (in->rn == REG_SP) {
 		x_test_imm8(x, jit_map[REG_SP], 15);
 		t_slow(t, CC_NE);
-	}
-	if (mode != M_REG) {
-		int32_t imm = mode == M_POST ? 0 : in->imm;
-
-		n = jit_map[in->rn];
-		if (n >= 0)
-			x_lea(x, true, RAX, x_mem(n, imm));
-		else {
-			x_load(x, true, RAX, g_mem(in->rn));
-			if (imm != 0)
-				x_lea(x, true, RAX, x_mem(RAX, imm));
-		}
-		return;
 	}
 	/* option: 2 UXTW, 3 LSL, 6 SXTW, 7 SXTX */
 	m = g_read(t, true, in->rm, RCX);
@@ -85,8 +95,8 @@ address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
 }
 
 /* RAX is the address; afterwards [RAX + RDX] is the memory. Uses RCX. */
-static struct x86_mem
-translate_va(struct tr *t, unsigned len, bool write)
+struct x86_mem
+g_translate(struct tr *t, unsigned len, bool write)
 {
 	struct x86 *x = &t->x;
 	int32_t table =
@@ -140,7 +150,7 @@ LOWER(load)
 		return;
 	}
 	address(t, in, mode, size);
-	m = translate_va(t, 1u << size, false);
+	m = g_translate(t, 1u << size, false);
 	if (opc == 1)
 		x_zload(x, d, m, 1u << size);
 	else
@@ -162,7 +172,7 @@ LOWER(store)
 		return;
 	}
 	address(t, in, mode, size);
-	m = translate_va(t, 1u << size, true);
+	m = g_translate(t, 1u << size, true);
 	s = g_read(t, true, in->rd, RCX);
 	switch (size) {
 	case 0:
@@ -192,7 +202,7 @@ LOWER(load_pair)
 		return;
 	}
 	address(t, in, mode, 0);
-	m = translate_va(t, w ? 16 : 8, false);
+	m = g_translate(t, w ? 16 : 8, false);
 	x_load(x, w, a, m);
 	g_commit(t, in->rd, a);
 	m.disp = w ? 8 : 4;
@@ -214,7 +224,7 @@ LOWER(store_pair)
 		return;
 	}
 	address(t, in, mode, 0);
-	m = translate_va(t, w ? 16 : 8, true);
+	m = g_translate(t, w ? 16 : 8, true);
 	s = g_read(t, true, in->rd, RCX);
 	x_store(x, w, m, s);
 	m.disp = w ? 8 : 4;
@@ -269,7 +279,7 @@ LOWER(vload)
 
 	v_check(t);
 	address(t, in, mode, log2);
-	m = translate_va(t, 1u << log2, false);
+	m = g_translate(t, 1u << log2, false);
 	vector_load(t, log2, in->rd, m);
 	write_back(t, in, mode);
 }
@@ -283,7 +293,7 @@ LOWER(vstore)
 	v_check(t);
 	(void)v_read(t, in->rd);
 	address(t, in, mode, log2);
-	m = translate_va(t, 1u << log2, true);
+	m = g_translate(t, 1u << log2, true);
 	vector_store(t, log2, in->rd, m);
 	write_back(t, in, mode);
 }
@@ -300,7 +310,7 @@ LOWER(vload_pair)
 	}
 	v_check(t);
 	address(t, in, mode, 0);
-	m = translate_va(t, 2u << log2, false);
+	m = g_translate(t, 2u << log2, false);
 	vector_load(t, log2, in->rd, m);
 	m.disp = 1 << log2;
 	vector_load(t, log2, in->ra, m);
@@ -317,7 +327,7 @@ LOWER(vstore_pair)
 	(void)v_read(t, in->rd);
 	(void)v_read(t, in->ra);
 	address(t, in, mode, 0);
-	m = translate_va(t, 2u << log2, true);
+	m = g_translate(t, 2u << log2, true);
 	vector_store(t, log2, in->rd, m);
 	m.disp = 1 << log2;
 	vector_store(t, log2, in->ra, m);

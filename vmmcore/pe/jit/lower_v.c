@@ -124,3 +124,28 @@ v_modify(struct tr *t, unsigned r)
 	(void)v_read(t, r);
 	return (v_write(t, r));
 }
+
+const uint8_t *
+v_const(struct tr *t, uint64_t lo, uint64_t hi)
+{
+	uint64_t v[2] = { lo, hi };
+	struct jit *j = t->j;
+	uint8_t *at;
+	uint8_t *over;
+
+	for (unsigned i = 0; i < j->npool; i++)
+		if (memcmp(j->pool + 16 * i, v, 16) == 0)
+			return (j->pool + 16 * i);
+	if (j->npool < POOL / 16) {
+		at = j->pool + 16 * j->npool++;
+		memcpy(at, v, 16);
+		return (at);
+	}
+	/* No room: in the code. */
+	over = x_jmp(&t->x);
+	at = t->x.p;
+	x_u64(&t->x, lo);
+	x_u64(&t->x, hi);
+	x_here(&t->x, over);
+	return (at);
+}

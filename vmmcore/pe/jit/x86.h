@@ -393,6 +393,13 @@ x_bt_imm(struct x86 *x, bool w, int r, unsigned n)
 }
 
 static inline void
+x_bt_mem(struct x86 *x, struct x86_mem m, unsigned n)
+{
+	x_rm0f(x, 0, false, 0xba, 4, m);
+	x_byte(x, n);
+}
+
+static inline void
 x_bt(struct x86 *x, int r, int n)
 {
 	x_rr0f(x, false, 0xa3, n, r, false);
@@ -542,6 +549,39 @@ x_fence(struct x86 *x)
 	x_byte(x, 0xf0);
 	x_rm(x, false, 0x83, X_OR, x_mem(RSP, 0));
 	x_byte(x, 0);
+}
+
+/* lock cmpxchg, xchg, lock xadd of 1 << size bytes. */
+static inline void
+x_locked(struct x86 *x, bool lock, bool two, unsigned op, unsigned size, struct x86_mem m, int s)
+{
+	if (lock)
+		x_byte(x, 0xf0);
+	if (size == 1)
+		x_byte(x, 0x66);
+	x_rex(x, size == 3, s, m.index < 0 ? 0 : m.index, m.base, size == 0 && s >= 4);
+	if (two)
+		x_byte(x, 0x0f);
+	x_byte(x, size == 0 ? op : op + 1);
+	x_modrm_mem(x, s, m);
+}
+
+static inline void
+x_cmpxchg(struct x86 *x, unsigned size, struct x86_mem m, int s)
+{
+	x_locked(x, true, true, 0xb0, size, m, s);
+}
+
+static inline void
+x_xchg(struct x86 *x, unsigned size, struct x86_mem m, int s)
+{
+	x_locked(x, false, false, 0x86, size, m, s);
+}
+
+static inline void
+x_xadd(struct x86 *x, unsigned size, struct x86_mem m, int s)
+{
+	x_locked(x, true, true, 0xc0, size, m, s);
 }
 
 /* -- SSE ------------------------------------------------------------------------------ */
