@@ -216,6 +216,7 @@ int vm_get_gpa_pmap(struct vm *vm, uint64_t gpa, uint64_t *pte, int *level);
 int vm_protect(struct vm *vm, uint64_t gpa, uint64_t len, int prot);
 
 /* -- vCPUs ------------------------------------------------------------------ */
+/* Before vm_run() of any vCPU: EBUSY while one is inside it, or when active already. */
 int vm_activate_cpu(struct vm *vm, int vcpu);
 /* which: 0 active, 1 suspended, 2 debug. */
 int vm_get_cpus(struct vm *vm, int which, uint64_t *set);

@@ -95,6 +95,15 @@ pe_reset(struct pe *pe)
 	pe_context_changed(pe);
 }
 
+void
+pe_set_alone(struct pe *pe, bool alone)
+{
+	if (pe->alone == alone)
+		return;
+	pe->alone = alone;
+	codecache_drop_all(pe);
+}
+
 const struct pe_counters *
 pe_counters(const struct pe *pe)
 {

@@ -113,6 +113,12 @@ void pe_set_pins(struct pe *, const struct pe_pins *);
 /* Cold reset: EL2, MMU off, interrupts masked, registers as DDI 0487 says. */
 void pe_reset(struct pe *);
 
+/*
+ * No other PE reads or writes the same memory: atomic instructions need not
+ * lock the host's bus. Not while pe_run() is running.
+ */
+void pe_set_alone(struct pe *, bool alone);
+
 /* General and SIMD registers; they belong to whoever runs on the PE. */
 struct pe_gpr {
 	uint64_t x[31];

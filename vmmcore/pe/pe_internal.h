@@ -184,6 +184,7 @@ struct pe {
 	struct codecache *code;
 	struct mmu *mmu;
 	struct jit *jit; /* NULL: interpreter only */
+	bool alone;      /* pe_set_alone() */
 	uint64_t code_epoch_seen;
 	struct pe_counters count;
 	struct pe_gpr gpr; /* what pe_gpr() shows while the PE is at EL2 */

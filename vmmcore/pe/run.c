@@ -132,7 +132,12 @@ execute(struct pe *pe)
 		}
 		if (pe->jit != NULL) {
 			r = jit_run(pe, page);
-			if (r != JIT_COLD)
+			if (r == JIT_STEP) {
+				page = mmu_fetch(pe);
+				if (unlikely(page == NULL))
+					continue;
+				in = &page->insn[(pe->pc & 0xfff) >> 2];
+			} else if (r != JIT_COLD)
 				continue;
 		}
 		for (;;) {

@@ -210,6 +210,9 @@ vm_activate_cpu(struct vm *vm, int vcpu)
 	if (hypctx == NULL)
 		return (EINVAL);
 	bit = UINT64_C(1) << vcpu;
+	/* A vCPU that runs alone does without locked instructions. */
+	if (pcpu_vm_busy(vm))
+		return (EBUSY);
 	return ((atomic_fetch_or(&vm->hyp->active_cpus, bit) & bit) != 0 ? EBUSY : 0);
 }
 

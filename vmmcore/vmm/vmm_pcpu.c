@@ -225,11 +225,24 @@ pcpu_get(struct vm *vm, int vcpu, struct pcpu **pcpup)
 		goto out;
 	p->vmid = vm->vmid;
 	p->busy = true;
+	pe_set_alone(p->pe, __builtin_popcountll(atomic_load(&vm->hyp->active_cpus)) == 1);
 	vm->hyp->vttbr_el2 = pmap_root_pa() | ((uint64_t)vm->vmid << 48);
 	*pcpup = p;
 out:
 	pthread_mutex_unlock(&pcpu_lock);
 	return (error);
+}
+
+bool
+pcpu_vm_busy(const struct vm *vm)
+{
+	bool busy = false;
+
+	pthread_mutex_lock(&pcpu_lock);
+	for (struct pcpu *p = pcpus; p != NULL; p = p->next)
+		busy = busy || (p->busy && p->vm == vm);
+	pthread_mutex_unlock(&pcpu_lock);
+	return (busy);
 }
 
 void

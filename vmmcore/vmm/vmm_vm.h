@@ -210,6 +210,8 @@ struct pcpu {
 };
 int pcpu_get(struct vm *vm, int vcpu, struct pcpu **pcpup);
 void pcpu_put(struct pcpu *pcpu);
+/* Is a vCPU of the VM inside vm_run() of this process? */
+bool pcpu_vm_busy(const struct vm *vm);
 /* The VM leaves this process. */
 void pcpu_forget(struct vm *vm);
 /* Resolve an address of the emulated host to the hypctx it names. */

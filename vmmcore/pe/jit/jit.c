@@ -55,6 +55,58 @@ reload(struct x86 *x)
 			x_load(x, true, jit_map[r], g_mem(r));
 }
 
+/* MXCSR at its default: masked, to nearest, no flags. */
+#define MXCSR 0x1f80u
+
+/* ECX = the flags of MXCSR in RCX as those of FPSR; denormal operands are none. */
+static void
+fpsr_flags(struct x86 *x)
+{
+	x_mov(x, false, RDX, RCX);
+	x_alu_imm(x, false, X_AND, RCX, 1);
+	x_shift(x, false, X_SHR, RDX, 1);
+	x_alu_imm(x, false, X_AND, RDX, 0x1e);
+	x_alu(x, false, X_OR, RCX, RDX);
+}
+
+/* Before C code: FPSR is complete. Uses RCX and RDX. */
+static void
+fpsr_out(struct x86 *x)
+{
+	x_stmxcsr(x, x_mem(RSP, -8));
+	x_load(x, false, RCX, x_mem(RSP, -8));
+	fpsr_flags(x);
+	x_rm(x, false, 0x09, RCX, PE_MEM(fp.fpsr)); /* or */
+}
+
+/*
+ * After C code, which may have computed with doubles: no flag in MXCSR that is
+ * not in FPSR, and its modes are the default. Uses RCX and RDX.
+ */
+static void
+fpsr_in(struct x86 *x)
+{
+	uint8_t *ok, *ok2, *load;
+
+	x_stmxcsr(x, x_mem(RSP, -8));
+	x_load(x, false, RCX, x_mem(RSP, -8));
+	x_alu_imm(x, false, X_XOR, RCX, MXCSR);
+	ok = x_jcc(x, CC_E);
+	x_mov(x, false, RDX, RCX);
+	x_alu_imm(x, false, X_AND, RDX, ~0x3f);
+	load = x_jcc(x, CC_NE);
+	fpsr_flags(x);
+	x_load(x, false, RDX, PE_MEM(fp.fpsr));
+	x_not(x, false, RDX);
+	x_test(x, false, RCX, RDX);
+	ok2 = x_jcc(x, CC_E);
+	x_here(x, load);
+	x_store_imm(x, false, x_mem(RSP, -8), MXCSR);
+	x_ldmxcsr(x, x_mem(RSP, -8));
+	x_here(x, ok2);
+	x_here(x, ok);
+}
+
 static const uint8_t saved[] = { RBX, RBP, R12, R13, R14, R15 };
 
 static void
@@ -71,6 +123,7 @@ emit_fixed(struct jit *j)
 	x_mov(&x, true, R13, RSI);
 	x_load(&x, true, R14, PE_MEM(tlb));
 	x_mov(&x, true, RAX, RDX);
+	fpsr_in(&x);
 	reload(&x);
 	x_rr(&x, false, 0xff, 4, RAX); /* jmp rax */
 
@@ -78,6 +131,7 @@ emit_fixed(struct jit *j)
 	j->leave_count = x.p;
 	x_rm(&x, true, 0x01, RCX, PE_MEM(count.insns));
 	j->leave = x.p;
+	fpsr_out(&x);
 	spill(&x);
 	x_alu_imm(&x, true, X_ADD, RSP, 8);
 	for (unsigned i = sizeof(saved); i-- > 0;)
@@ -111,6 +165,23 @@ emit_fixed(struct jit *j)
 	x_load(&x, true, R14, PE_MEM(tlb));
 	x_test(&x, false, RAX, RAX);
 	x_ret(&x);
+
+	/* The same for handlers that look at FPSR or compute. */
+	j->call_fp = x.p;
+	x_alu_imm(&x, true, X_SUB, RSP, 8);
+	fpsr_out(&x);
+	x_call(&x, j->call);
+	fpsr_in(&x);
+	x_alu_imm(&x, true, X_ADD, RSP, 8);
+	x_test(&x, false, RAX, RAX);
+	x_ret(&x);
+
+	/* The interpreter goes on at page offset EAX. */
+	j->step = x.p;
+	x_alu_mem(&x, true, X_ADD, RAX, PE_MEM(pc_page));
+	x_store(&x, true, PE_MEM(pc), RAX);
+	x_const(&x, RAX, JIT_STEP);
+	x_patch(&x, x_jmp(&x), j->leave);
 
 	j->pool = j->rw + FIXED;
 	j->start = j->rw + FIXED + POOL;
@@ -210,7 +281,7 @@ emit_cold(struct tr *t, const struct cold *c)
 	case COLD_SLOW:
 		v_store_all(t, &c->v);
 		x_lea(x, true, RAX, x_mem(R13, (int32_t)(c->i * sizeof(struct insn))));
-		x_call(x, t->j->call);
+		x_call(x, jit_uses_fpsr(t->page->insn[c->i].op) ? t->j->call_fp : t->j->call);
 		leave = x_jcc(x, CC_NE);
 		v_load_all(t, &c->v_back);
 		x_patch(x, x_jmp(x), c->back);
@@ -219,6 +290,14 @@ emit_cold(struct tr *t, const struct cold *c)
 	case COLD_LEAVE:
 		x_const(x, RCX, c->i - t->start + 1);
 		x_patch(x, x_jmp(x), t->j->leave_count);
+		break;
+	case COLD_STEP:
+		v_store_all(t, &c->v);
+		if (c->i != t->start)
+			x_alu_mem_imm(x, true, X_ADD, PE_MEM(count.insns),
+			    (int32_t)(c->i - t->start));
+		x_const(x, RAX, c->i * 4);
+		x_patch(x, x_jmp(x), t->j->step);
 		break;
 	case COLD_TAKEN:
 		v_store_all(t, &c->v);

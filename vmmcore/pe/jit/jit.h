@@ -17,6 +17,8 @@
 
 /* Besides INSN_*: not translated, nothing ran. */
 #define JIT_COLD 4
+/* Besides INSN_*: the instruction at pe->pc is one for the interpreter. */
+#define JIT_STEP 5
 
 /* Instructions in a block. */
 #define JIT_BLOCK_MAX 64u

@@ -34,16 +34,23 @@ struct jit {
 	unsigned threshold, block_max;
 	uint8_t *start, *free; /* of translations, in rw */
 	/* fixed pieces of code, in rw */
-	uint8_t *enter, *leave, *leave_pc, *leave_count, *call, *cold;
+	uint8_t *enter, *leave, *leave_pc, *leave_count, *call, *call_fp, *cold, *step;
 	uint8_t *pool; /* constants of 16 bytes, in rw */
 	unsigned npool;
 	uint64_t blocks, bytes, resets;
 };
 
 /* What the host's flags hold besides pe->nzcv. */
-enum hf { HF_NONE, HF_SUB, HF_ADD };
+enum hf {
+	HF_NONE,
+	HF_SUB,
+	HF_ADD,
+	HF_FP, /* UCOMIS of the first operand with the second */
+	HF_FP_SWAPPED /* of the second with the first */
+};
 
-enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN };
+/* SLOW calls the handler, STEP leaves to the interpreter before the instruction. */
+enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN, COLD_STEP };
 
 /*
  * V registers that are in host registers at a point of the block: xmm2 to
@@ -54,6 +61,7 @@ enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN };
 struct vcache {
 	signed char reg[V_COUNT]; /* the V register, or -1 */
 	uint16_t dirty; /* differs from pe->v */
+	uint16_t zero_s, zero_d; /* bits 127:32 or 127:64 are known to be zero */
 	uint8_t stamp[V_COUNT]; /* for replacement */
 	uint8_t clock;
 };
@@ -80,6 +88,7 @@ struct tr {
 	uint64_t known_value;
 	struct vcache v;
 	bool fp_ok; /* fp_trapped was checked in this block */
+	bool fp_plain; /* and that FPCR is 0 */
 	unsigned ncold;
 	struct cold cold[4 * JIT_BLOCK_MAX];
 };
@@ -105,6 +114,7 @@ struct lowering_row {
 	lower_fn fn;
 };
 extern const struct lowering_row jit_rows_simd[] __attribute__((weak));
+extern const struct lowering_row jit_rows_fp[] __attribute__((weak));
 
 /* What the host has. */
 #define HOST_AVX2 1u /* and FMA */
@@ -142,6 +152,8 @@ void g_commit(struct tr *, unsigned r, int d);
 void t_flags(struct tr *, enum hf);
 /* Host condition code for an A64 condition; may use RAX, RCX and flags. */
 unsigned t_cond(struct tr *, unsigned cond);
+/* What the host's flags are after t_cond(): t->hf_before unless they were used up. */
+enum hf t_cond_hf(const struct tr *, unsigned cond);
 /* Call the handler of the instruction. */
 void t_handler(struct tr *, const struct insn *);
 /*
@@ -172,6 +184,11 @@ t_off(const struct tr *t)
  * the handler when FP is trapped. Once a block.
  */
 void v_check(struct tr *);
+/*
+ * The same for arithmetic on the host: also leaves when FPCR is not 0. Flags of
+ * FPSR collect in MXCSR while translated code runs (jit.c).
+ */
+void v_check_fp(struct tr *);
 /* The host register that holds V register r; not to be changed. */
 int v_read(struct tr *, unsigned r);
 /*
@@ -181,6 +198,12 @@ int v_read(struct tr *, unsigned r);
 int v_write(struct tr *, unsigned r);
 /* The same, holding the old value: for instructions that change part of it. */
 int v_modify(struct tr *, unsigned r);
+/*
+ * The bits above 1 << size bytes of cached host register x are zero: to say so
+ * after a write, and to ask. Sizes 2 and 3.
+ */
+void v_set_zero_above(struct tr *, int x, unsigned size);
+bool v_zero_above(const struct tr *, int x, unsigned size);
 /* Memory operand of V register r: only while it is not cached and dirty. */
 struct x86_mem v_mem(unsigned r);
 /* Store what is dirty; forget everything, because memory may change. */
@@ -191,6 +214,14 @@ const uint8_t *v_const(struct tr *, uint64_t lo, uint64_t hi);
 /* For out-of-line code: store what is dirty in *v, load all of it again. */
 void v_store_all(struct tr *, const struct vcache *);
 void v_load_all(struct tr *, const struct vcache *);
+
+/* Does the handler look at FPSR, or compute on the host? All rows of a64_fp.decode. */
+static inline bool
+jit_uses_fpsr(unsigned op)
+{
+	_Static_assert(A64_BFMLAL_E + 1 == A64_OP_COUNT, "a64_fp.decode is the last table");
+	return (op >= A64_FMOV_S || op == A64_MRS || op == A64_MSR);
+}
 
 /* Out-of-line code. */
 void t_cold(struct tr *, enum cold_kind, uint8_t *from, int32_t target);

@@ -72,6 +72,21 @@ t_flags(struct tr *t, enum hf hf)
 	t->hf = hf;
 	if (!flags_wanted(t))
 		return;
+	if (hf >= HF_FP) {
+		/* Carry and zero, packed, index the NZCV of greater, less, equal, unordered. */
+		const uint64_t less = UINT64_C(0x80000000), greater = 0x20000000;
+		const uint8_t *nzcv = v_const(t,
+		    hf == HF_FP ? less << 32 | greater : greater << 32 | less,
+		    UINT64_C(0x3000000060000000));
+
+		x_lahf(x);
+		x_const(x, RCX, 0x4100);
+		x_pext(x, false, RAX, RAX, RCX);
+		x_lea_rip(x, RCX, nzcv);
+		x_load(x, false, RCX, x_memx(RCX, RAX, 2, 0));
+		x_store(x, false, PE_MEM(nzcv), RCX);
+		return;
+	}
 	/*
 	 * LAHF gives SF ZF - - - - - CF in AH, SETO the overflow in AL: packed
 	 * under 0xc101 they are NZCV. After a subtraction C is the inverse of
@@ -89,6 +104,31 @@ t_flags(struct tr *t, enum hf hf)
 		x_cmc(x);
 }
 
+/*
+ * Host conditions after UCOMIS (CF: less or unordered, ZF: equal or unordered,
+ * PF: unordered) of the operands in order, and swapped. 255: not one of them.
+ */
+static const uint8_t after_fp[2][16] = {
+	{ 255, 255, 255, 255, 255, 255, CC_P, CC_NP, 255, 255, CC_AE, CC_B, CC_A, CC_BE, 255, 255 },
+	{ 255, 255, CC_BE, CC_A, CC_A, CC_BE, CC_P, CC_NP, CC_B, CC_AE, 255, 255, 255, 255, 255,
+	    255 },
+};
+
+enum hf
+t_cond_hf(const struct tr *t, unsigned cond)
+{
+	switch (t->hf_before) {
+	case HF_ADD:
+		return (cond == 8 || cond == 9 ? HF_NONE : HF_ADD);
+	case HF_FP:
+	case HF_FP_SWAPPED:
+		return (after_fp[t->hf_before == HF_FP_SWAPPED][cond] == 255 ? HF_NONE :
+									       t->hf_before);
+	default:
+		return (t->hf_before);
+	}
+}
+
 unsigned
 t_cond(struct tr *t, unsigned cond)
 {
@@ -102,6 +142,18 @@ t_cond(struct tr *t, unsigned cond)
 		return (after_sub[cond]);
 	if (t->hf_before == HF_ADD && cond < 14 && cond != 8 && cond != 9)
 		return (after_add[cond]);
+	if (t->hf_before >= HF_FP && cond < 14) {
+		unsigned cc = after_fp[t->hf_before == HF_FP_SWAPPED][cond];
+
+		if (cc != 255)
+			return (cc);
+		if (cond < 2) { /* equal: ZF and not PF */
+			x_setcc(x, CC_E, RAX);
+			x_setcc(x, CC_NP, RCX);
+			x_rr(x, false, 0x84, RAX, RCX); /* test al, cl */
+			return (cond == 0 ? CC_NE : CC_E);
+		}
+	}
 	/* Bit NZCV of the condition's truth table. */
 	x_load(x, false, RCX, PE_MEM(nzcv));
 	x_shift(x, false, X_SHR, RCX, 28);
@@ -145,10 +197,9 @@ t_handler(struct tr *t, const struct insn *in)
 {
 	struct x86 *x = &t->x;
 
-	(void)in;
 	v_flush(t);
 	x_lea(x, true, RAX, x_mem(R13, (int32_t)(t->i * sizeof(struct insn))));
-	x_call(x, t->j->call);
+	x_call(x, jit_uses_fpsr(in->op) ? t->j->call_fp : t->j->call);
 	t_cold(t, COLD_LEAVE, x_jcc(x, CC_NE), 0);
 	v_forget(t);
 }

@@ -296,7 +296,7 @@ LOWER(ccmp)
 LOWER(csel)
 {
 	struct x86 *x = &t->x;
-	bool w = is_x(in), memory = t->hf_before == HF_NONE;
+	bool w = is_x(in);
 	unsigned kind = (unsigned)(FIELD(in->word, 30, 1) << 1 | FIELD(in->word, 10, 1));
 	unsigned cond = in->a, cc;
 
@@ -306,8 +306,6 @@ LOWER(csel)
 		t->hf = t->hf_before;
 		return;
 	}
-	if (t->hf_before == HF_ADD && (cond == 8 || cond == 9))
-		memory = true;
 	cc = t_cond(t, cond);
 	/* Nothing below touches the host's flags. RDX = the else value. */
 	g_load(t, w, RDX, in->rm);
@@ -323,5 +321,5 @@ LOWER(csel)
 	g_load(t, w, RAX, in->rn);
 	x_cmov(x, w, cc, RDX, RAX);
 	g_commit(t, in->rd, RDX);
-	t->hf = memory ? HF_NONE : t->hf_before;
+	t->hf = t_cond_hf(t, cond);
 }

@@ -47,14 +47,18 @@ store_sized(struct x86 *x, unsigned size, struct x86_mem m, int s)
 		x_store(x, size == 3, m, s);
 }
 
-/* STLR: the store, and nothing later before it. */
+/*
+ * STLR: the store, and no later LDAR before it. That is about other observers
+ * that use acquire and release; alone there are none.
+ */
 LOWER(stlr)
 {
 	struct x86_mem m = operand(t, in, true);
 	int s = g_read(t, true, in->rd, RCX);
 
 	store_sized(&t->x, size_of(in), m, s);
-	x_fence(&t->x);
+	if (!t->pe->alone)
+		x_fence(&t->x);
 }
 
 LOWER(ldxr)
@@ -85,7 +89,7 @@ LOWER(stxr)
 	no2 = x_jcc(x, CC_NE);
 	x_load(x, true, RAX, PE_MEM(excl_val));
 	s = g_read(t, true, in->rd, RCX);
-	x_cmpxchg(x, size, x_mem(RDX, 0), s);
+	x_cmpxchg(x, !t->pe->alone, size, x_mem(RDX, 0), s);
 	/* ZF: equal was stored; it is clear on the way round. */
 	x_here(x, no1);
 	x_here(x, no2);
@@ -106,7 +110,7 @@ LOWER(cas)
 	x_lea(x, true, RDX, m);
 	g_load(t, true, RAX, in->rm);
 	s = g_read(t, true, in->rd, RCX);
-	x_cmpxchg(x, size, x_mem(RDX, 0), s);
+	x_cmpxchg(x, !t->pe->alone, size, x_mem(RDX, 0), s);
 	if (in->rm == REG_ZR)
 		return;
 	/* RAX is the old value in both cases, but its upper part may be ours. */
@@ -124,6 +128,12 @@ LOWER(swp)
 
 	x_lea(x, true, RDX, m);
 	g_load(t, true, RCX, in->rm);
+	if (t->pe->alone) { /* XCHG with memory always locks */
+		x_zload(x, RAX, x_mem(RDX, 0), 1u << size);
+		store_sized(x, size, x_mem(RDX, 0), RCX);
+		g_commit(t, in->rd, RAX);
+		return;
+	}
 	x_xchg(x, size, x_mem(RDX, 0), RCX);
 	if (size < 3)
 		x_zext(x, RCX, RCX, 1u << size);
@@ -138,7 +148,7 @@ LOWER(ldadd)
 
 	x_lea(x, true, RDX, m);
 	g_load(t, true, RCX, in->rm);
-	x_xadd(x, size, x_mem(RDX, 0), RCX);
+	x_xadd(x, !t->pe->alone, size, x_mem(RDX, 0), RCX);
 	if (size < 3)
 		x_zext(x, RCX, RCX, 1u << size);
 	g_commit(t, in->rd, RCX);
@@ -170,7 +180,7 @@ LOWER(ldlogic)
 		else
 			x_alu_mem(x, w, opc == 2 ? X_XOR : X_OR, RCX, g_mem(in->rm));
 	}
-	x_cmpxchg(x, size, x_mem(RDX, 0), RCX);
+	x_cmpxchg(x, !t->pe->alone, size, x_mem(RDX, 0), RCX);
 	x_patch(x, x_jcc(x, CC_NE), again);
 	g_commit(t, in->rd, RAX);
 }

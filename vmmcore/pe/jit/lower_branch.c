@@ -36,7 +36,7 @@ LOWER(b_cond)
 	}
 	t_cold(t, COLD_TAKEN, x_jcc(&t->x, t_cond(t, in->a)), target(t, in));
 	/* Not taken: the host's flags are as they were. */
-	t->hf = t->hf_before == HF_ADD && (in->a == 8 || in->a == 9) ? HF_NONE : t->hf_before;
+	t->hf = t_cond_hf(t, in->a);
 }
 
 LOWER(cbz)

@@ -20,14 +20,51 @@ v_check(struct tr *t)
 	x_cmp8_mem_imm(&t->x, PE_MEM(fp_trapped), 0);
 	t_slow(t, CC_NE);
 	t->fp_ok = true;
+	t->hf_before = HF_NONE;
+}
+
+void
+v_check_fp(struct tr *t)
+{
+	struct x86 *x = &t->x;
+
+	if (t->fp_plain)
+		return;
+	x_load(x, false, RAX, PE_MEM(fp.fpcr));
+	if (!t->fp_ok) {
+		x_zload(x, RCX, PE_MEM(fp_trapped), 1);
+		x_alu(x, false, X_OR, RAX, RCX);
+	} else
+		x_test(x, false, RAX, RAX);
+	t_cold(t, COLD_STEP, x_jcc(x, CC_NE), 0);
+	t->fp_ok = t->fp_plain = true;
+	t->hf_before = HF_NONE;
+}
+
+void
+v_set_zero_above(struct tr *t, int x, unsigned size)
+{
+	uint16_t bit = (uint16_t)(1u << (x - V_FIRST));
+
+	t->v.zero_d |= bit;
+	if (size == 2)
+		t->v.zero_s |= bit;
+}
+
+bool
+v_zero_above(const struct tr *t, int x, unsigned size)
+{
+	if (x < V_FIRST || x >= V_FIRST + V_COUNT)
+		return (false);
+	return (((size == 2 ? t->v.zero_s : t->v.zero_d) >> (x - V_FIRST) & 1) != 0);
 }
 
 void
 v_forget(struct tr *t)
 {
 	memset(t->v.reg, -1, sizeof(t->v.reg));
-	t->v.dirty = 0;
-	t->fp_ok = false;
+	t->v.dirty = t->v.zero_s = t->v.zero_d = 0;
+	t->fp_ok = t->fp_plain = false;
 }
 
 void
@@ -90,6 +127,8 @@ place(struct tr *t, unsigned r)
 		x_movups_store(&t->x, v_mem((unsigned)t->v.reg[best]), V_FIRST + best);
 	t->v.reg[best] = (signed char)r;
 	t->v.dirty &= (uint16_t) ~(1u << best);
+	t->v.zero_s &= (uint16_t) ~(1u << best);
+	t->v.zero_d &= (uint16_t) ~(1u << best);
 	return (best);
 }
 
@@ -115,6 +154,8 @@ v_write(struct tr *t, unsigned r)
 		i = place(t, r);
 	touch(t, i);
 	t->v.dirty |= (uint16_t)(1u << i);
+	t->v.zero_s &= (uint16_t) ~(1u << i);
+	t->v.zero_d &= (uint16_t) ~(1u << i);
 	return (V_FIRST + i);
 }
 

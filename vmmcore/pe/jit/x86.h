@@ -567,9 +567,9 @@ x_locked(struct x86 *x, bool lock, bool two, unsigned op, unsigned size, struct 
 }
 
 static inline void
-x_cmpxchg(struct x86 *x, unsigned size, struct x86_mem m, int s)
+x_cmpxchg(struct x86 *x, bool lock, unsigned size, struct x86_mem m, int s)
 {
-	x_locked(x, true, true, 0xb0, size, m, s);
+	x_locked(x, lock, true, 0xb0, size, m, s);
 }
 
 static inline void
@@ -579,9 +579,9 @@ x_xchg(struct x86 *x, unsigned size, struct x86_mem m, int s)
 }
 
 static inline void
-x_xadd(struct x86 *x, unsigned size, struct x86_mem m, int s)
+x_xadd(struct x86 *x, bool lock, unsigned size, struct x86_mem m, int s)
 {
-	x_locked(x, true, true, 0xc0, size, m, s);
+	x_locked(x, lock, true, 0xc0, size, m, s);
 }
 
 /* -- SSE ------------------------------------------------------------------------------ */

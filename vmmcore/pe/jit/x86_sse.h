@@ -90,9 +90,39 @@
 	X(PCONFLICTD, 1, 2, 0, 0xc4) X(PCONFLICTQ, 1, 2, 1, 0xc4) X(PMOVM2B, 2, 2, 0, 0x28)
 #define X86_E3I(X) X(PTERNLOGD, 1, 3, 0, 0x25) X(PTERNLOGQ, 1, 3, 1, 0x25)
 
+/* Floating point: one and two of each kind for SS, SD, PS and PD. */
+#define X86_FALL(X, name, op)                                               \
+	X(name##SS, 2, 1, 0, op) X(name##SD, 3, 1, 0, op) X(name##PS, 0, 1, 0, op) \
+	X(name##PD, 1, 1, 0, op)
+#define X86_FMA(X, name, op)                                                        \
+	X(name##SS, 1, 2, 0, (op) + 1) X(name##SD, 1, 2, 1, (op) + 1) X(name##PS, 1, 2, 0, op) \
+	X(name##PD, 1, 2, 1, op)
+
+/* d = a OP b; the FMA ones also read d */
+#define X86_F3(X)                                                                              \
+	X86_FALL(X, ADD, 0x58) X86_FALL(X, MUL, 0x59) X86_FALL(X, SUB, 0x5c)                   \
+	X86_FALL(X, MIN, 0x5d) X86_FALL(X, DIV, 0x5e) X86_FALL(X, MAX, 0x5f)                   \
+	X86_FMA(X, FMADD231, 0xb8) X86_FMA(X, FMSUB231, 0xba) X86_FMA(X, FNMADD231, 0xbc)      \
+	X86_FMA(X, FNMSUB231, 0xbe) X(SQRTSS, 2, 1, 0, 0x51) X(SQRTSD, 3, 1, 0, 0x51)          \
+	X(CVTSS2SD, 2, 1, 0, 0x5a) X(CVTSD2SS, 3, 1, 0, 0x5a) X(HADDPS, 3, 1, 0, 0x7c)         \
+	X(HADDPD, 1, 1, 0, 0x7c) X(UNPCKLPD, 1, 1, 0, 0x14) X(UNPCKHPD, 1, 1, 0, 0x15)
+
+/* d = OP b; the compares set the flags from d and b */
+#define X86_F2(X)                                                                              \
+	X(SQRTPS, 0, 1, 0, 0x51) X(SQRTPD, 1, 1, 0, 0x51) X(CVTPS2PD, 0, 1, 0, 0x5a)           \
+	X(CVTPD2PS, 1, 1, 0, 0x5a) X(CVTDQ2PS, 0, 1, 0, 0x5b) X(CVTTPS2DQ, 2, 1, 0, 0x5b)      \
+	X(UCOMISS, 0, 1, 0, 0x2e) X(UCOMISD, 1, 1, 0, 0x2e) X(COMISS, 0, 1, 0, 0x2f)           \
+	X(COMISD, 1, 1, 0, 0x2f) X(MOVSHDUP, 2, 1, 0, 0x16) X(CVTPH2PS, 1, 2, 0, 0x13)
+
+/* d = a OP b, immediate; d = OP b, immediate */
+#define X86_F3I(X)                                                                             \
+	X86_FALL(X, CMP, 0xc2) X(ROUNDSS, 1, 3, 0, 0x0a) X(ROUNDSD, 1, 3, 0, 0x0b)
+#define X86_F2I(X) X(ROUNDPS, 1, 3, 0, 0x08) X(ROUNDPD, 1, 3, 0, 0x09)
+
 enum x86_vop {
 #define X(name, pp, map, w, op) V_##name = X_VOP(pp, map, w, op),
 	X86_V3(X) X86_V2(X) X86_V3I(X) X86_V2I(X)
+	X86_F3(X) X86_F2(X) X86_F3I(X) X86_F2I(X)
 #undef X
 #define X(name, pp, map, w, op) V_##name = X_EVOP(pp, map, w, op),
 	    X86_E3(X) X86_E2(X) X86_E3I(X)
@@ -307,6 +337,42 @@ static inline void
 x_movmskpd(struct x86 *x, int r, int s)
 {
 	x_v2(x, X_VOP(1, 1, 0, 0x50), r, s);
+}
+
+/* r = xmm s as an integer, rounded by MXCSR or (truncate) towards zero */
+static inline void
+x_cvt_to_g(struct x86 *x, bool w, bool dbl, bool truncate, int r, int s)
+{
+	x_v2(x, X_VOP(dbl ? 3 : 2, 1, w, truncate ? 0x2c : 0x2d), r, s);
+}
+
+/* xmm d = integer r; the rest of d from a */
+static inline void
+x_cvt_from_g(struct x86 *x, bool w, bool dbl, int d, int a, int r)
+{
+	x_v3(x, X_VOP(dbl ? 3 : 2, 1, w, 0x2a), d, a, r);
+}
+
+/* r = address of c in the code memory */
+static inline void
+x_lea_rip(struct x86 *x, int r, const uint8_t *c)
+{
+	x_rex(x, true, r, 0, 0, false);
+	x_byte(x, 0x8d);
+	x_byte(x, (unsigned)(r & 7) << 3 | 5);
+	x_u32(x, (uint32_t)(c - (x->p + 4)));
+}
+
+static inline void
+x_ldmxcsr(struct x86 *x, struct x86_mem m)
+{
+	x_rm0f(x, 0, false, 0xae, 2, m);
+}
+
+static inline void
+x_stmxcsr(struct x86 *x, struct x86_mem m)
+{
+	x_rm0f(x, 0, false, 0xae, 3, m);
 }
 
 /* -- without VEX: SHA (d is also the first operand), CRC32C ---------------------------- */
