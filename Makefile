@@ -10,7 +10,7 @@ CFILES	:= $(shell find vmmcore guests tests bench -name '*.[ch]' -o -name '*.inc
 # cmake, ninja, ruff and the three commands are those of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test test-long test-asan lint format bench fuzz clean
+.PHONY: help run test test-long test-asan lint format bench conformance mutants fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,8 @@ help:
 	@echo "make lint       ruff, mypy, clang-format, mandoc"
 	@echo "make format     let ruff and clang-format lay the sources out"
 	@echo "make bench      the same guests on bhyvepy and on qemu-system-aarch64"
+	@echo "make conformance [SMALL=1]  the instruction set against qemu-aarch64 and SoftFloat"
+	@echo "make mutants    100 seeded bugs in the PE: does conformance notice them?"
 	@echo "make fuzz       hostile input for the device models and the loaders"
 	@echo "make clean      remove what was built"
 	@echo
@@ -69,6 +71,14 @@ format: $(VENV)/test-stamp
 bench: $(VENV)/test-stamp
 	@scripts/packages bench
 	$(PY) bench/bench.py
+
+conformance: $(VENV)/test-stamp
+	@scripts/packages test
+	$(PY) tests/conformance/conf_run.py all --size $(if $(SMALL),small,full)
+
+mutants: $(VENV)/test-stamp
+	@scripts/packages test
+	$(PY) tests/conformance/mutants.py
 
 fuzz: $(VENV)/test-stamp
 	$(BIN)/pytest -m fuzz tests/fuzz

@@ -1,0 +1,130 @@
+"""Building the two executors: conf_host (our PE) and conf_guest (for qemu-aarch64)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import conf_rows as rows
+
+HERE = Path(__file__).resolve().parent
+# The core to test; another tree of it may be named.
+CORE = Path(os.environ.get("CONF_CORE", HERE.parent.parent / "vmmcore"))
+SHARED = [HERE / name for name in ("gen.c", "block.c", "driver.c")]
+CFLAGS = [
+    *("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE"),
+    *("-ffp-contract=off", "-mcx16"),
+]
+
+
+def build_dir() -> Path:
+    """Where objects are kept between runs: CONF_BUILD, else a folder of this user."""
+    default = Path(tempfile.gettempdir()) / f"bhyvepy-conf-{os.getuid()}"
+    path = Path(os.environ.get("CONF_BUILD", default))
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def run_tool(argv: list[str | Path]) -> None:
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{argv[0]}: {(done.stdout + done.stderr)[-3000:]}")
+
+
+def stale(target: Path, sources: list[Path]) -> bool:
+    if not target.exists():
+        return True
+    made = target.stat().st_mtime
+    return any(s.stat().st_mtime > made for s in sources)
+
+
+def generate(out: Path, pe: Path) -> None:
+    """The decoder of `pe`, and the rows for the generator from the real tables."""
+    rows.write(out)
+    tables = [pe / t.name for t in rows.TABLES]
+    run_tool([sys.executable, CORE / "tools" / "gen_decode.py", out, *tables])
+
+
+def compile_all(
+    out: Path, sources: list[Path], flags: list[str], depends: list[Path]
+) -> list[Path]:
+    """Objects of the sources, what is out of date compiled two at a time."""
+    work = []
+    objects = []
+    for source in sources:
+        obj = out / f"{source.parent.name}-{source.stem}.o"
+        objects.append(obj)
+        if stale(obj, [source, *depends]):
+            work.append(["gcc", *flags, "-c", source, "-o", obj])
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run_tool, work))
+    return objects
+
+
+def pe_sources(core: Path, out: Path) -> tuple[list[Path], list[Path]]:
+    """The PE's C files and everything they include."""
+    pe = core / "pe"
+    sources = [*sorted(pe.rglob("*.c")), out / "pe" / "a64_decode.c"]
+    depends = [*pe.rglob("*.h"), *pe.rglob("*.def"), *pe.rglob("*.inc"), out / "pe" / "a64_ops.h"]
+    return sources, depends
+
+
+def sources_of(out: Path, mutants: bool) -> tuple[Path, Path]:
+    """The core to build and where to."""
+    core = CORE
+    if mutants:
+        import mutants as seeded
+
+        out = out / "mutants"
+        core = seeded.write_sources(out / "src")
+    (out / "pe").mkdir(parents=True, exist_ok=True)
+    return core, out
+
+
+def build_host(out: Path, mutants: bool = False) -> Path:
+    """conf_host; with mutants from a copy of the PE that can be broken (mutants.py)."""
+    flags = list(CFLAGS)
+    core, out = sources_of(out, mutants)
+    if mutants:
+        flags.append("-DPE_MUTANTS")
+    generate(out, core / "pe")
+    includes = [f"-I{d}" for d in (core, CORE / "include", out, HERE)]
+    sources, depends = pe_sources(core, out)
+    own = [HERE / "conf.h", out / "rows.inc"]
+    objects = compile_all(out, sources, [*flags, *includes], depends)
+    objects += compile_all(out, [*SHARED, HERE / "exec_host.c"], [*flags, *includes], depends + own)
+    program = out / "conf_host"
+    if stale(program, objects):
+        run_tool(["gcc", *objects, "-o", program, "-lm", "-pthread"])
+    return program
+
+
+def build_guest(out: Path) -> Path:
+    rows.write(out)
+    program = out / "conf_guest"
+    sources = [*SHARED, HERE / "exec_guest.c"]
+    if stale(program, [*sources, HERE / "conf.h", out / "rows.inc"]):
+        flags = ["-O2", "-Wall", "-Wextra", "-static", f"-I{HERE}", f"-I{out}"]
+        run_tool(["aarch64-linux-gnu-gcc", *flags, *sources, "-o", program])
+    return program
+
+
+def build_fp(out: Path, mutants: bool = False) -> Path:
+    """fp_check.so: the arithmetic alone; SoftFloat is found when it is loaded."""
+    flags = [*CFLAGS, "-fPIC", "-Wno-unused-function"]
+    core, out = sources_of(out, mutants)
+    if mutants:
+        flags.append("-DPE_MUTANTS")
+    generate(out, core / "pe")
+    own = [HERE / "fp_check.c"]
+    sources = [*sorted((core / "pe").glob("fp*.c")), *own]
+    headers = [*(core / "pe").glob("*.h"), *(core / "pe").glob("*.def"), out / "pe" / "a64_ops.h"]
+    program = out / "fp_check.so"
+    if stale(program, [*sources, *headers]):
+        includes = [f"-I{d}" for d in (core, CORE / "include", out)]
+        run_tool(["gcc", *flags, *includes, "-shared", *sources, "-o", program])
+    return program
