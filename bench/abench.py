@@ -34,8 +34,10 @@ def programs() -> list[tuple[str, str]]:
     """(name, class) of the programs in main.c's order."""
     found: list[tuple[str, str]] = []
     for source in SOURCES[1:]:
-        for body in re.findall(r"_benches\[\]=\{(.*?)\};", (HERE / source).read_text(), re.DOTALL):
-            found += re.findall(r'\{"(\w+)","(\w+)"', body)
+        for body in re.findall(
+            r"_benches\[\] = \{(.*?)\};", (HERE / source).read_text(), re.DOTALL
+        ):
+            found += re.findall(r'\{ "(\w+)", "(\w+)"', body)
     return found
 
 

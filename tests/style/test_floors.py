@@ -108,6 +108,8 @@ def test_c_includes_go_down(path: Path) -> None:
             pytest.fail(f"{path.name} stands alone, but includes {name}")
         if first in C_FLOORS:
             assert C_FLOORS[first] <= C_FLOORS[folder], f"{path.name} includes {name}"
+        if name.startswith("pe/jit/") and path.parent.name != "jit":
+            assert name == "pe/jit/jit.h", f"{path.name} reaches into the translator: {name}"
         if folder == "vmm" and first == "pe":
             assert name in PE_API, f"{path.name} reaches into the PE: {name}"
 
