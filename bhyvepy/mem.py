@@ -12,6 +12,7 @@ lies (layout.py).
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from bisect import bisect_right
@@ -55,8 +56,15 @@ class Segment:
         buf = ffi.new("char[]", 4096)
         if err := lib.vm_memseg_path(vm, segid, buf, 4096):
             raise vm_error(err, "find the memory of the VM")
-        fd = os.open(os.fsdecode(ffi.string(buf)), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        path = os.fsdecode(ffi.string(buf))
+        damaged = vm_error(errno.EPROTO, "map", os.path.basename(os.path.dirname(path)))
         try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            raise damaged from None
+        try:
+            if os.fstat(fd).st_size < length:
+                raise damaged
             self.map = mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         finally:
             os.close(fd)

@@ -18,7 +18,7 @@ import typer
 from bhyvepy import config, layout, vmmapi
 from bhyvepy.cli import _run
 from bhyvepy.cli._output import Report
-from bhyvepy.errors import ConfigError, VmNotFoundError, printable
+from bhyvepy.errors import ConfigError, VmDamagedError, VmNotFoundError, printable
 from bhyvepy.vmexit import SuspendHow
 
 PROG = "bhyvectl"
@@ -281,6 +281,8 @@ def show_list(report: Report) -> None:
                     cpus = len(vm.cpus()) or sockets * cores * threads
             except VmNotFoundError:
                 continue
+            except VmDamagedError:
+                state = "damaged"
         age = max(0, int(time.time()) - info.created) if info.created else 0
         rows.append(
             (

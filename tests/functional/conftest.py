@@ -10,6 +10,7 @@ import pytest
 
 from bhyvepy.guests import debian
 
+from .bad_files import write as write_bad_files
 from .framework import Vmm
 from .zygote import Zygote
 
@@ -38,6 +39,14 @@ def zygote(vmm: Vmm, tmp_path: Path) -> Iterator[Zygote]:
         yield it
     finally:
         it.close()
+
+
+@pytest.fixture(scope="session")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of files that must be refused."""
+    folder = tmp_path_factory.mktemp("bad")
+    write_bad_files(folder)
+    return folder
 
 
 @pytest.fixture
