@@ -70,10 +70,12 @@ arguments(void)
 
 	report(on(1, secondary_entry) == PSCI_ALREADY_ON, "CPU_ON of a running CPU: ALREADY_ON");
 	report(on(0, secondary_entry) == PSCI_ALREADY_ON, "CPU_ON of oneself: ALREADY_ON");
-	report(psci(PSCI_CPU_ON, 0xff00ffff, (uintptr_t)secondary_entry, 0) ==
-	    PSCI_INVALID_PARAMETERS, "CPU_ON of an affinity that is not there: INVALID_PARAMETERS");
-	report(psci(PSCI_CPU_ON, cpus[1].mpidr | UINT64_C(1) << 24, (uintptr_t)secondary_entry, 0) ==
-	    PSCI_INVALID_PARAMETERS, "CPU_ON with a reserved bit: INVALID_PARAMETERS");
+	report(
+	    psci(PSCI_CPU_ON, 0xff00ffff, (uintptr_t)secondary_entry, 0) == PSCI_INVALID_PARAMETERS,
+	    "CPU_ON of an affinity that is not there: INVALID_PARAMETERS");
+	report(psci(PSCI_CPU_ON, cpus[1].mpidr | UINT64_C(1) << 24, (uintptr_t)secondary_entry,
+		   0) == PSCI_INVALID_PARAMETERS,
+	    "CPU_ON with a reserved bit: INVALID_PARAMETERS");
 	report(psci(PSCI_AFFINITY_INFO, cpus[0].mpidr, 0, 0) == AFFINITY_ON,
 	    "AFFINITY_INFO of oneself: ON");
 	if (ncpus > 2)

@@ -138,6 +138,12 @@ pe_sev(struct pe *pe)
 }
 
 void
+pe_relax(struct pe *pe)
+{
+	(void)pe;
+}
+
+void
 pe_dsb(struct pe *pe)
 {
 	(void)pe;

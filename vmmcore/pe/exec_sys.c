@@ -43,6 +43,14 @@ OP(brk)
 	return (pe_exception(pe, target, EC_BRK64, (uint32_t)in->imm, pe_pc(pe, in)));
 }
 
+/* Mostly a wait for another PE. */
+OP(yield)
+{
+	(void)in;
+	pe_relax(pe);
+	return (INSN_NEXT);
+}
+
 OP(wfe)
 {
 	return (pe_insn_wfx(pe, in, true));

@@ -41,7 +41,10 @@ pe_create(struct pe_cluster *cluster, const struct pe_pins *pins, const struct p
 		pe->jit = jit_create(pe);
 	pe->cluster = cluster;
 	pe_reset(pe);
-	cluster_join(pe);
+	if (cluster_join(pe) != 0) {
+		pe_destroy(pe);
+		return (NULL);
+	}
 	return (pe);
 }
 

@@ -174,6 +174,7 @@ struct pe {
 	struct pe_config cfg;
 	struct pe_cluster *cluster;
 	struct pe *cluster_next;
+	struct mailbox *mail; /* cluster.c */
 	_Atomic uint32_t request; /* mailbox: PE_REQ_* from other threads */
 	_Atomic uint32_t serving; /* between taking a request and its end */
 	_Atomic uint32_t inside;  /* executing guest code */
@@ -378,6 +379,11 @@ int pe_insn_sysl(struct pe *, const struct insn *);
 int pe_insn_wfx(struct pe *, const struct insn *, bool is_wfe);
 void pe_sev(struct pe *);
 void pe_dsb(struct pe *);
+/*
+ * The guest waits for another PE (YIELD, WFE without an event): let the host
+ * CPU do something better when somebody else can use it. (cluster.c)
+ */
+void pe_relax(struct pe *);
 int pe_insn_hvc(struct pe *, const struct insn *, unsigned imm);
 int pe_insn_smc(struct pe *, const struct insn *, unsigned imm);
 

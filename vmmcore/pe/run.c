@@ -165,11 +165,11 @@ pe_run(struct pe *pe)
 	memcpy(pe->x, pe->gpr.x, sizeof(pe->gpr.x));
 	memcpy(pe->v, pe->gpr.v, sizeof(pe->gpr.v));
 	pe->x[REG_ZR] = 0;
-	atomic_store(&pe->inside, 1);
 	pe->exit = false;
+	cluster_inside(pe);
 	(void)pe_eret(pe);
 	execute(pe);
-	atomic_store(&pe->inside, 0);
+	cluster_outside(pe);
 	memcpy(pe->gpr.x, pe->x, sizeof(pe->gpr.x));
 	memcpy(pe->gpr.v, pe->v, sizeof(pe->gpr.v));
 	return (pe->exit_vec);

@@ -274,7 +274,7 @@ ic_ivau(struct pe *pe, const struct insn *in, uint64_t va)
 	if (mmu_cache_va(pe, in, va, ACC_READ, &pa) != 0)
 		return (INSN_EXC);
 	codecache_drop_line(pe, pa);
-	cluster_request(pe, PE_REQ_IC_ALL);
+	cluster_post(pe, &(struct cluster_mail) { .op = CLUSTER_IC_LINE, .addr = pa });
 	return (0);
 }
 
@@ -391,7 +391,10 @@ pe_insn_wfx(struct pe *pe, const struct insn *in, bool is_wfe)
 	if (pe->el < 2 && (hcr & (is_wfe ? HCR_TWE : HCR_TWI)) != 0)
 		return (pe_exception(pe, 2, EC_WFX, iss, pc));
 	/* Not trapped: let another thread of the host run, then look. */
-	sched_yield();
+	if (is_wfe)
+		pe_relax(pe);
+	else
+		sched_yield();
 	pe->slice = 0;
 	pe->pc = pc + 4;
 	return (INSN_EXC);

@@ -1,10 +1,10 @@
 /*
- * TLB maintenance instructions (DDI 0487, D8.13 and C5.5).
+ * TLB maintenance instructions (DDI 0487, D8.13 and C5.5), on this PE and, for
+ * the shareable forms, on all others (cluster.h).
  *
- * A TLB may always drop more than it is asked to: ranges and stage-2 forms
- * drop everything of the VMID, and what other PEs are asked to do is to drop
- * everything. The forms that Linux uses all the time (by VA, by ASID) are exact
- * on the own PE.
+ * A TLB may always drop more than it is asked to: long ranges and stage-2 forms
+ * drop everything of the VMID. The forms that Linux uses all the time (by VA,
+ * by ASID, short ranges) are exact.
  */
 #include <errno.h>
 
@@ -12,7 +12,7 @@
 #include "pe/except.h"
 #include "pe/mmu.h"
 
-enum tlbi_kind { K_NONE, K_ALL, K_VMID, K_ASID, K_VA, K_VA_EL2, K_ALL_EL2 };
+enum tlbi_kind { K_NONE, K_ALL, K_VMID, K_ASID, K_VA, K_RANGE, K_VA_EL2, K_ALL_EL2 };
 
 struct tlbi_row {
 	uint8_t op1, crm, op2;
@@ -34,10 +34,10 @@ static const struct tlbi_row rows[] = {
 	{ 0, 1, 5, K_VA, true, OS },   { 0, 3, 5, K_VA, true, N },   { 0, 7, 5, K_VA, false, N },
 	{ 0, 1, 7, K_VA, true, OS },   { 0, 3, 7, K_VA, true, N },   { 0, 7, 7, K_VA, false, N },
 	/* EL1 ranges: CRm 2 IS, 5 OS, 6 this PE */
-	{ 0, 2, 1, K_VMID, true, RG }, { 0, 5, 1, K_VMID, true, RG }, { 0, 6, 1, K_VMID, false, RG },
-	{ 0, 2, 3, K_VMID, true, RG }, { 0, 5, 3, K_VMID, true, RG }, { 0, 6, 3, K_VMID, false, RG },
-	{ 0, 2, 5, K_VMID, true, RG }, { 0, 5, 5, K_VMID, true, RG }, { 0, 6, 5, K_VMID, false, RG },
-	{ 0, 2, 7, K_VMID, true, RG }, { 0, 5, 7, K_VMID, true, RG }, { 0, 6, 7, K_VMID, false, RG },
+	{ 0, 2, 1, K_RANGE, true, RG }, { 0, 5, 1, K_RANGE, true, RG }, { 0, 6, 1, K_RANGE, false, RG },
+	{ 0, 2, 3, K_RANGE, true, RG }, { 0, 5, 3, K_RANGE, true, RG }, { 0, 6, 3, K_RANGE, false, RG },
+	{ 0, 2, 5, K_RANGE, true, RG }, { 0, 5, 5, K_RANGE, true, RG }, { 0, 6, 5, K_RANGE, false, RG },
+	{ 0, 2, 7, K_RANGE, true, RG }, { 0, 5, 7, K_RANGE, true, RG }, { 0, 6, 7, K_RANGE, false, RG },
 	/* EL2: stage 2 by IPA */
 	{ 4, 0, 1, K_VMID, true, N },  { 4, 0, 5, K_VMID, true, N },
 	{ 4, 4, 0, K_VMID, true, OS }, { 4, 4, 1, K_VMID, false, N },
@@ -59,6 +59,9 @@ static const struct tlbi_row rows[] = {
 #undef N
 #undef OS
 #undef RG
+
+/* Longer ranges drop the VMID. */
+#define RANGE_PAGES 32
 
 static const struct tlbi_row *
 find_row(const struct pe *pe, uint32_t enc)
@@ -82,33 +85,94 @@ key_vmid(const struct pe *pe)
 	return ((pe->sr[SR_HCR_EL2] & (HCR_VM | HCR_DC)) != 0 || pe->el == 2 ? mmu_vmid(pe) : 0);
 }
 
+static uint32_t
+key_asid(const struct pe *pe, uint64_t xt)
+{
+	return ((uint32_t)FIELD(xt, 48, (pe->sr[SR_TCR_EL1] & BIT(36)) != 0 ? 16 : 8));
+}
+
+/* Pages of 4 KiB of a range operand; its first address in *va (D8.13.5). */
+static uint64_t
+range(uint64_t xt, uint64_t *va)
+{
+	static const uint8_t shift[4] = { 12, 12, 14, 16 }; /* by TG; 0 is reserved */
+	unsigned s = shift[FIELD(xt, 46, 2)];
+	uint64_t units = (FIELD(xt, 39, 5) + 1) << (5 * FIELD(xt, 44, 2) + 1);
+
+	*va = (uint64_t)((int64_t)(xt << 27) >> 27) << s;
+	return (units << (s - 12));
+}
+
+static void
+all(struct pe *pe, bool others)
+{
+	mmu_flush_all(pe);
+	if (others)
+		cluster_request(pe, PE_REQ_TLBI_ALL);
+}
+
+static void
+pages(struct pe *pe, unsigned regime, uint64_t va, uint64_t count, bool others)
+{
+	struct cluster_mail m = { .op = CLUSTER_TLBI_VA, .regime = (uint8_t)regime,
+		.vmid = regime == 1 ? key_vmid(pe) : 0 };
+
+	if (count > RANGE_PAGES) {
+		m.op = CLUSTER_TLBI_VMID;
+		mmu_flush_vmid(pe, m.vmid);
+		if (others)
+			cluster_post(pe, &m);
+		return;
+	}
+	for (; count-- > 0; va += 4096) {
+		mmu_flush_va(pe, m.vmid, regime, va);
+		m.addr = va;
+		if (others)
+			cluster_post(pe, &m);
+	}
+}
+
 int
 tlbi_op(struct pe *pe, uint32_t enc, uint64_t xt)
 {
 	const struct tlbi_row *r = find_row(pe, enc);
-	uint64_t va = (uint64_t)((int64_t)(xt << 20) >> 8);
+	struct cluster_mail m = { 0 };
+	uint64_t va, count;
+	bool others;
 
 	if (r == NULL)
 		return (ENOENT);
+	others = r->shareable || (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_FB) != 0);
+	va = (uint64_t)((int64_t)(xt << 20) >> 8);
 	switch (r->kind) {
 	case K_VA:
-		mmu_flush_va(pe, key_vmid(pe), 1, va);
+		pages(pe, 1, va, 1, others);
 		break;
 	case K_VA_EL2:
-		mmu_flush_va(pe, 0, 2, va);
+		pages(pe, 2, va, 1, others);
+		break;
+	case K_RANGE:
+		count = range(xt, &va);
+		pages(pe, 1, va, count, others);
 		break;
 	case K_ASID:
-		mmu_flush_asid(pe, key_vmid(pe), (uint32_t)FIELD(xt, 48,
-		    (pe->sr[SR_TCR_EL1] & BIT(36)) != 0 ? 16 : 8));
+		m.op = CLUSTER_TLBI_ASID;
+		m.vmid = key_vmid(pe);
+		m.asid = key_asid(pe, xt);
+		mmu_flush_asid(pe, m.vmid, m.asid);
+		if (others)
+			cluster_post(pe, &m);
 		break;
 	case K_VMID:
-		mmu_flush_vmid(pe, key_vmid(pe));
+		m.op = CLUSTER_TLBI_VMID;
+		m.vmid = key_vmid(pe);
+		mmu_flush_vmid(pe, m.vmid);
+		if (others)
+			cluster_post(pe, &m);
 		break;
 	default:
-		mmu_flush_all(pe);
+		all(pe, others);
 		break;
 	}
-	if (r->shareable || (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_FB) != 0))
-		cluster_request(pe, PE_REQ_TLBI_ALL);
 	return (0);
 }

@@ -15,7 +15,7 @@ void exception_taken(unsigned vector, struct frame *f);
 void
 catch_begin(struct caught *c)
 {
-	*c = (struct caught) { .count = 0 };
+	*c = (struct caught){ .count = 0 };
 	this_cpu()->catch = c;
 	__asm__ volatile("" : : : "memory");
 }

@@ -155,5 +155,5 @@ fdt_intid(const struct fdt_node *node, unsigned n)
 	if (fdt_prop(node, "interrupts", &len) == NULL || (n + 1) * 12 > len)
 		return (0);
 	return (fdt_cell(node, "interrupts", 3 * n + 1) +
-	    (fdt_cell(node, "interrupts", 3 * n) == 0 ? 32 : 16));
+		(fdt_cell(node, "interrupts", 3 * n) == 0 ? 32 : 16));
 }

@@ -48,8 +48,8 @@ gic_cpu_init(void)
 	w32(cpu->gicr + SGI_BASE + GICD_IGROUPR, ~0u);
 	msr(S3_0_C12_C12_5, mrs(S3_0_C12_C12_5) | 1); /* ICC_SRE_EL1 */
 	isb();
-	msr(S3_0_C4_C6_0, 0xf8);   /* ICC_PMR_EL1 */
-	msr(S3_0_C12_C12_7, 1);    /* ICC_IGRPEN1_EL1 */
+	msr(S3_0_C4_C6_0, 0xf8); /* ICC_PMR_EL1 */
+	msr(S3_0_C12_C12_7, 1); /* ICC_IGRPEN1_EL1 */
 	isb();
 	for (unsigned i = 0; i < 16; i++)
 		gic_enable(i, 0x80);
@@ -109,6 +109,7 @@ gic_send(unsigned intid, unsigned n)
 	dsb();
 	/* ICC_SGI1R_EL1: Aff3 55:48, RS 47:44, Aff2 39:32, INTID 27:24, Aff1 23:16, list 15:0 */
 	msr(S3_0_C12_C11_5, (m >> 32 & 0xff) << 48 | (m >> 4 & 0xf) << 44 | (m >> 16 & 0xff) << 32 |
-	    (uint64_t)intid << 24 | (m >> 8 & 0xff) << 16 | UINT64_C(1) << (m & 0xf));
+				(uint64_t)intid << 24 | (m >> 8 & 0xff) << 16 |
+				UINT64_C(1) << (m & 0xf));
 	isb();
 }

@@ -60,7 +60,7 @@ int streq(const char *a, const char *b);
 struct machine {
 	uint64_t ram, ram_size;
 	uint64_t gicd, gicr, gicr_size; /* 0: no GICv3 */
-	bool bhyve;                     /* ours */
+	bool bhyve; /* ours */
 	bool psci_smc;
 };
 extern struct machine machine;
@@ -87,7 +87,7 @@ struct cpu {
 	struct caught *catch;
 	uint64_t gicr;
 	volatile uint64_t taken; /* interrupts, without spurious ones */
-	uint64_t user[4];        /* the test's own */
+	uint64_t user[4]; /* the test's own */
 };
 _Static_assert(offsetof(struct cpu, stack) == CPU_STACK, "offsets.h");
 
@@ -195,7 +195,7 @@ void catch_end(void);
 /* -- gic.c: GICv3 --------------------------------------------------------------------------- */
 
 /* The distributor, and this CPU's redistributor and interface: group 1, PMR open. */
-void gic_init(void);     /* once; the boot CPU's too */
+void gic_init(void); /* once; the boot CPU's too */
 void gic_cpu_init(void); /* cpu_start() does it when gic_init() has been called */
 /* Group 1, priority; SPIs are routed to this CPU. */
 void gic_enable(unsigned intid, unsigned priority);
@@ -206,8 +206,16 @@ void gic_send(unsigned intid, unsigned n);
 /* Called with the acknowledged INTID; the end of interrupt is written after it. */
 extern void (*volatile irq_handler)(unsigned intid);
 
-static inline void irq_on(void) { __asm__ volatile("msr daifclr, #2" : : : "memory"); }
-static inline void irq_off(void) { __asm__ volatile("msr daifset, #2" : : : "memory"); }
+static inline void
+irq_on(void)
+{
+	__asm__ volatile("msr daifclr, #2" : : : "memory");
+}
+static inline void
+irq_off(void)
+{
+	__asm__ volatile("msr daifset, #2" : : : "memory");
+}
 
 #define INTID_PMU 23
 #define INTID_VTIMER 27
@@ -227,7 +235,7 @@ window(unsigned page)
 /* Write its descriptor; no TLBI (window_flush), DSB included. */
 void window_set(unsigned page, uint64_t descriptor);
 void window_flush(unsigned page); /* TLBI VAAE1IS; DSB; ISB */
-#define PTE_NORMAL UINT64_C(0x703)    /* page, inner shareable, AF, EL1 read and write */
+#define PTE_NORMAL UINT64_C(0x703) /* page, inner shareable, AF, EL1 read and write */
 #define PTE_RO (UINT64_C(1) << 7)
 #define PTE_EL0 (UINT64_C(1) << 6)
 #define PTE_DEVICE UINT64_C(0x407)
@@ -235,15 +243,44 @@ void window_flush(unsigned page); /* TLBI VAAE1IS; DSB; ISB */
 
 /* -- time ------------------------------------------------------------------------------------ */
 
-#define mrs(reg) ({ uint64_t v_; __asm__ volatile("mrs %0, " #reg : "=r"(v_) : : "memory"); v_; })
+#define mrs(reg)                                                           \
+	({                                                                 \
+		uint64_t v_;                                               \
+		__asm__ volatile("mrs %0, " #reg : "=r"(v_) : : "memory"); \
+		v_;                                                        \
+	})
 #define msr(reg, v) __asm__ volatile("msr " #reg ", %0" : : "r"((uint64_t)(v)) : "memory")
 
-static inline void isb(void) { __asm__ volatile("isb" : : : "memory"); }
-static inline void dsb(void) { __asm__ volatile("dsb sy" : : : "memory"); }
-static inline void wfi(void) { __asm__ volatile("wfi" : : : "memory"); }
-static inline void wfe(void) { __asm__ volatile("wfe" : : : "memory"); }
-static inline void sev(void) { __asm__ volatile("dsb sy; sev" : : : "memory"); }
-static inline void relax(void) { __asm__ volatile("yield" : : : "memory"); }
+static inline void
+isb(void)
+{
+	__asm__ volatile("isb" : : : "memory");
+}
+static inline void
+dsb(void)
+{
+	__asm__ volatile("dsb sy" : : : "memory");
+}
+static inline void
+wfi(void)
+{
+	__asm__ volatile("wfi" : : : "memory");
+}
+static inline void
+wfe(void)
+{
+	__asm__ volatile("wfe" : : : "memory");
+}
+static inline void
+sev(void)
+{
+	__asm__ volatile("dsb sy; sev" : : : "memory");
+}
+static inline void
+relax(void)
+{
+	__asm__ volatile("yield" : : : "memory");
+}
 
 static inline uint64_t
 ticks(void)
@@ -251,29 +288,73 @@ ticks(void)
 	isb();
 	return (mrs(cntvct_el0));
 }
-static inline uint64_t ticks_hz(void) { return (mrs(cntfrq_el0)); }
-static inline uint64_t us_to_ticks(uint64_t us) { return (us * ticks_hz() / 1000000); }
-static inline uint64_t ticks_to_ns(uint64_t t) { return (t * 1000 / (ticks_hz() / 1000000)); }
+static inline uint64_t
+ticks_hz(void)
+{
+	return (mrs(cntfrq_el0));
+}
+static inline uint64_t
+us_to_ticks(uint64_t us)
+{
+	return (us * ticks_hz() / 1000000);
+}
+static inline uint64_t
+ticks_to_ns(uint64_t t)
+{
+	return (t * 1000 / (ticks_hz() / 1000000));
+}
 void delay_us(uint64_t us);
 /* Spin until `cond` or for ms milliseconds; the value of cond. */
-#define wait_for(cond, ms)                                                                   \
-	({                                                                                   \
-		uint64_t end_ = ticks() + us_to_ticks((ms) * 1000ull);                       \
-		while (!(cond) && ticks() < end_)                                            \
-			relax();                                                             \
-		(bool)(cond);                                                                \
+#define wait_for(cond, ms)                                           \
+	({                                                           \
+		uint64_t end_ = ticks() + us_to_ticks((ms)*1000ull); \
+		while (!(cond) && ticks() < end_)                    \
+			relax();                                     \
+		(bool)(cond);                                        \
 	})
 
 /* -- bits and pieces --------------------------------------------------------------------------- */
 
-static inline uint8_t r8(uint64_t a) { return (*(volatile uint8_t *)a); }
-static inline uint16_t r16(uint64_t a) { return (*(volatile uint16_t *)a); }
-static inline uint32_t r32(uint64_t a) { return (*(volatile uint32_t *)a); }
-static inline uint64_t r64(uint64_t a) { return (*(volatile uint64_t *)a); }
-static inline void w8(uint64_t a, uint8_t v) { *(volatile uint8_t *)a = v; }
-static inline void w16(uint64_t a, uint16_t v) { *(volatile uint16_t *)a = v; }
-static inline void w32(uint64_t a, uint32_t v) { *(volatile uint32_t *)a = v; }
-static inline void w64(uint64_t a, uint64_t v) { *(volatile uint64_t *)a = v; }
+static inline uint8_t
+r8(uint64_t a)
+{
+	return (*(volatile uint8_t *)a);
+}
+static inline uint16_t
+r16(uint64_t a)
+{
+	return (*(volatile uint16_t *)a);
+}
+static inline uint32_t
+r32(uint64_t a)
+{
+	return (*(volatile uint32_t *)a);
+}
+static inline uint64_t
+r64(uint64_t a)
+{
+	return (*(volatile uint64_t *)a);
+}
+static inline void
+w8(uint64_t a, uint8_t v)
+{
+	*(volatile uint8_t *)a = v;
+}
+static inline void
+w16(uint64_t a, uint16_t v)
+{
+	*(volatile uint16_t *)a = v;
+}
+static inline void
+w32(uint64_t a, uint32_t v)
+{
+	*(volatile uint32_t *)a = v;
+}
+static inline void
+w64(uint64_t a, uint64_t v)
+{
+	*(volatile uint64_t *)a = v;
+}
 
 /* A pseudo-random number; the state is the caller's, not 0. */
 static inline uint64_t

@@ -59,6 +59,8 @@ window_set(unsigned page, uint64_t descriptor)
 void
 window_flush(unsigned page)
 {
-	__asm__ volatile("dsb ishst; tlbi vaae1is, %0; dsb ish; isb" : :
-	    "r"((WINDOW_VA >> 12) + page) : "memory");
+	__asm__ volatile("dsb ishst; tlbi vaae1is, %0; dsb ish; isb"
+			 :
+			 : "r"((WINDOW_VA >> 12) + page)
+			 : "memory");
 }

@@ -102,8 +102,7 @@ arg(const char *name)
 	struct fdt_node chosen;
 	const char *s;
 
-	if (!fdt_named("chosen", 0, &chosen) ||
-	    (s = fdt_prop(&chosen, "bootargs", NULL)) == NULL)
+	if (!fdt_named("chosen", 0, &chosen) || (s = fdt_prop(&chosen, "bootargs", NULL)) == NULL)
 		return (NULL);
 	while (*s != '\0') {
 		const char *n = name;
