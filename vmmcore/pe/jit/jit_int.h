@@ -62,8 +62,8 @@ struct vcache {
 	signed char reg[V_COUNT]; /* the V register, or -1 */
 	uint16_t dirty; /* differs from pe->v */
 	uint16_t zero_s, zero_d; /* bits 127:32 or 127:64 are known to be zero */
-	uint8_t stamp[V_COUNT]; /* for replacement */
-	uint8_t clock;
+	uint16_t stamp[V_COUNT]; /* for replacement */
+	uint16_t clock; /* a block has too few uses to wrap it */
 };
 
 struct cold {

@@ -102,11 +102,7 @@ find(const struct tr *t, unsigned r)
 static void
 touch(struct tr *t, int i)
 {
-	if (++t->v.clock == 255) {
-		memset(t->v.stamp, 0, sizeof(t->v.stamp));
-		t->v.clock = 1;
-	}
-	t->v.stamp[i] = t->v.clock;
+	t->v.stamp[i] = ++t->v.clock;
 }
 
 /* The place used longest ago; its register is stored when it must be. */
