@@ -7,8 +7,8 @@ measure.py's business.
 
 from __future__ import annotations
 
-import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -40,6 +40,7 @@ class Guest:
     child: pexpect.spawn
     pid: int
     seconds: float  # from the start of the first command to the prompt
+    cpu: float  # CPU time of that
     vm: str = ""
 
     def command(self, line: str, answer: str, prompt: str, seconds: float = START_S) -> str:
@@ -67,16 +68,19 @@ class Bhyve:
     def start(self, image: Image, vm: str = "bench") -> Guest:
         """Load and run; returns at the prompt."""
         self.destroy(vm)
-        load = [str(BIN / "bhyveload"), "-k", str(image.kernel), "-m", f"{RAM_MIB}M"]
-        load += ["-a", "console=ttyS0 nokaslr"]
-        load += ["-i", str(image.initrd)] if image.initrd else []
+        argv = [str(BIN / "bhyveload"), "-k", str(image.kernel), "-m", f"{RAM_MIB}M"]
+        argv += ["-a", "console=ttyS0 nokaslr"]
+        argv += ["-i", str(image.initrd)] if image.initrd else []
+        load = -_children()
         begin = time.monotonic()
-        subprocess.run([*load, vm], check=True)
+        subprocess.run([*argv, vm], check=True)
+        load += _children()
         child = pexpect.spawn(
             str(BIN / "bhyve"), [*self.options, "-b", vm], encoding="latin-1", echo=False
         )
         child.expect_exact(image.prompt, timeout=START_S)
-        return Guest(child, child.pid, time.monotonic() - begin, vm)
+        seconds = time.monotonic() - begin
+        return Guest(child, child.pid, seconds, cpu_seconds(child.pid) + load, vm)
 
     def destroy(self, vm: str) -> None:
         """Remove the VM, if there is one."""
@@ -118,7 +122,7 @@ class Qemu:
         begin = time.monotonic()
         child = pexpect.spawn("qemu-system-aarch64", argv, encoding="latin-1", echo=False)
         child.expect_exact(image.prompt, timeout=START_S)
-        return Guest(child, child.pid, time.monotonic() - begin)
+        return Guest(child, child.pid, time.monotonic() - begin, cpu_seconds(child.pid))
 
     def stop(self, guest: Guest) -> None:
         """End a guest."""
@@ -140,9 +144,17 @@ Side = Bhyve | Qemu
 
 
 def cpu_seconds(pid: int) -> float:
-    """utime + stime of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """What all threads of a process have run so far."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def _children() -> float:
+    """CPU time of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def resident(side: Side, pid: int) -> tuple[int, int]:
