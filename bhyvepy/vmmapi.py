@@ -570,12 +570,18 @@ class VCPU:
 
     def set_capability(self, cap: int, value: int) -> None:
         """An enum vm_cap_type."""
-        self._check(lib.vm_set_capability(self.vm.handle, self.vcpuid, cap, value), "set up")
+        err = lib.vm_set_capability(self.vm.handle, self.vcpuid, cap, value)
+        if err == errno.ENOENT:
+            raise ConfigError("this capability is not available on arm64")
+        self._check(err, "set up")
 
-    def get_capability(self, cap: int) -> int:
-        """An enum vm_cap_type."""
+    def get_capability(self, cap: int) -> int | None:
+        """An enum vm_cap_type; None for one that is not available here."""
         val = ffi.new("int *")
-        self._check(lib.vm_get_capability(self.vm.handle, self.vcpuid, cap, val), "look at")
+        err = lib.vm_get_capability(self.vm.handle, self.vcpuid, cap, val)
+        if err == errno.ENOENT:
+            return None
+        self._check(err, "look at")
         return int(val[0])
 
 

@@ -322,16 +322,19 @@ def show_list(report: Report) -> None:
 
 def show_capabilities(report: Report, vcpu: vmmapi.VCPU, name: str | None) -> None:
     """Whether capabilities are set."""
-    values = {n: bool(vcpu.get_capability(c)) for n, c in _capabilities(name).items()}
-    words = {n: "set" if v else "not set" for n, v in values.items()}
+    values = {n: vcpu.get_capability(c) for n, c in _capabilities(name).items()}
+    words = {n: _CAPABILITY[v] for n, v in values.items()}
     report.add(
         "capabilities",
-        values,
+        {n: None if v is None else bool(v) for n, v in values.items()},
         [f'Capability "{n}" is {w} on vcpu {vcpu.vcpuid}' for n, w in words.items()],
         title=f"Capabilities of vCPU {vcpu.vcpuid}",
         columns=("Capability", "State"),
         rows=list(words.items()),
     )
+
+
+_CAPABILITY = {None: "not available", 0: "not set", 1: "set"}
 
 
 def _capabilities(name: str | None) -> dict[str, int]:

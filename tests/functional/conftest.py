@@ -18,27 +18,31 @@ OFFLINE = "OFFLINE=1"
 _figures: list[str] = []
 
 
+@pytest.fixture(scope="session")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """The process that commands are forked from."""
+    it = Zygote(Vmm.environment(), tmp_path_factory.mktemp("zygote"))
+    yield it
+    it.close()
+
+
 @pytest.fixture
-def vmm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vmm]:
+def vmm(monkeypatch: pytest.MonkeyPatch, parent: Zygote) -> Iterator[Vmm]:
     """The commands over an empty VM directory, which is this process's too."""
-    it = Vmm()
+    it = Vmm(zygote=parent)
     monkeypatch.setenv("BHYVEPY_VMMDIR", str(it.dir))
+    parent.env = {"BHYVEPY_VMMDIR": str(it.dir)}
     try:
         yield it
     finally:
+        parent.end_all()
         it.close()
 
 
 @pytest.fixture
-def zygote(vmm: Vmm, tmp_path: Path) -> Iterator[Zygote]:
+def zygote(vmm: Vmm, parent: Zygote) -> Zygote:
     """The commands over the same VM directory, started by fork."""
-    folder = tmp_path / "zygote"
-    folder.mkdir()
-    it = Zygote(vmm.env, folder)
-    try:
-        yield it
-    finally:
-        it.close()
+    return parent
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ from typing import IO
 
 import pexpect
 
+from .zygote import Zygote
+
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
 OWN_KERNEL = ROOT / "guests" / "images" / "kernel"
@@ -61,12 +63,19 @@ def new_directory() -> Path:
 class Vmm:
     """The three commands over a VM directory of their own."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, zygote: Zygote | None = None) -> None:
         self.dir = directory or new_directory()
-        self.env = {**os.environ, "BHYVEPY_VMMDIR": str(self.dir), "TERM": "dumb", "LC_ALL": "C"}
-        self.env.pop("BHYVEPY_DEBUG", None)
+        self.env = {**self.environment(), "BHYVEPY_VMMDIR": str(self.dir)}
+        self._zygote = zygote
         self._guests: list[Guest] = []
         self._procs: list[subprocess.Popen[bytes]] = []
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """What commands find in their environment."""
+        env = {**os.environ, "TERM": "dumb", "LC_ALL": "C"}
+        env.pop("BHYVEPY_DEBUG", None)
+        return env
 
     # -- commands ---------------------------------------------------------------------
     def run(
@@ -96,7 +105,12 @@ class Vmm:
         return Result(done.returncode, done.stdout, done.stderr, took)
 
     def ok(self, prog: str, *argv: object, cwd: Path | None = None) -> str:
-        """Run a command that must succeed without a complaint; its output."""
+        """Run a command that must succeed without a complaint; its output.
+
+        Forked where that can be (zygote.py); run() starts the real one.
+        """
+        if self._zygote is not None and cwd is None:
+            return self._zygote.ok(prog, *argv)
         result = self.run(prog, *argv, cwd=cwd)
         assert (result.status, result.err) == (0, ""), f"{prog} {argv}: {result}"
         return result.out

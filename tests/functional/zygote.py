@@ -74,6 +74,7 @@ class Zygote:
     """The test's end."""
 
     def __init__(self, env: Mapping[str, str], folder: Path) -> None:
+        self.env: dict[str, str] = {}  # of the commands, beside that of their parent
         self._folder = folder
         self._count = 0
         self._running: list[Command] = []
@@ -112,7 +113,7 @@ class Zygote:
                 "argv": [str(a) for a in argv],
                 "cwd": str(cwd or self._folder),
                 "files": [str(stdin), str(out), str(err)],
-                "env": dict(env or {}),
+                "env": {**self.env, **(env or {})},
             }
         )
         command = Command(self, pid, out, err)
@@ -131,11 +132,16 @@ class Zygote:
         assert (done.status, done.err) == (0, ""), f"{prog} {argv}: {done.status} {done.err}"
         return done.out
 
-    def close(self) -> None:
+    def end_all(self) -> None:
         """End all that still runs."""
         for command in self._running:
             command.kill()
             command.wait()
+        self._running.clear()
+
+    def close(self) -> None:
+        """The end."""
+        self.end_all()
         assert self._proc.stdin
         self._proc.stdin.close()
         self._proc.wait(10)
