@@ -189,12 +189,23 @@ clear_s2cache(struct pe *pe)
 {
 	for (unsigned i = 0; i < S2CACHE_SIZE; i++)
 		pe->mmu->s2[i].ipa = 1;
+	for (unsigned i = 0; i < S2BLOCK_SIZE; i++)
+		pe->mmu->s2block[i].key = 0;
+}
+
+/* What walks remember of stage-1 tables goes with any TLBI of stage 1. */
+static void
+clear_s1walk(struct pe *pe)
+{
+	pe->count.tlb_flush++;
+	for (unsigned i = 0; i < S1WALK_SIZE; i++)
+		pe->mmu->s1walk[i].key = 0;
 }
 
 void
 mmu_flush_all(struct pe *pe)
 {
-	pe->count.tlb_flush++;
+	clear_s1walk(pe);
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++)
 		clear_ctx(&pe->mmu->ctx[i]);
 	clear_s2cache(pe);
@@ -205,7 +216,7 @@ mmu_flush_all(struct pe *pe)
 void
 mmu_flush_vmid(struct pe *pe, uint32_t vmid)
 {
-	pe->count.tlb_flush++;
+	clear_s1walk(pe);
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++)
 		if (pe->mmu->ctx[i].key.vmid == vmid)
 			clear_ctx(&pe->mmu->ctx[i]);
@@ -217,7 +228,7 @@ mmu_flush_vmid(struct pe *pe, uint32_t vmid)
 void
 mmu_flush_asid(struct pe *pe, uint32_t vmid, uint32_t asid)
 {
-	pe->count.tlb_flush++;
+	clear_s1walk(pe);
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
 		struct tlb_ctx *c = &pe->mmu->ctx[i];
 
@@ -233,7 +244,7 @@ mmu_flush_va(struct pe *pe, uint32_t vmid, unsigned regime, uint64_t va)
 {
 	uint64_t page = va & ~(PAGE - 1);
 
-	pe->count.tlb_flush++;
+	clear_s1walk(pe);
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
 		struct tlb_ctx *c = &pe->mmu->ctx[i];
 

@@ -38,12 +38,32 @@ struct s2cache {
 	char *host;
 };
 
+/* A 2 MiB region of IPA space that one stage-2 block maps. */
+#define S2BLOCK_SIZE 64
+struct s2block {
+	uint64_t key; /* IPA >> 21, level and VMID; 0: empty */
+	uint64_t vtcr, pa;
+	uint8_t prot, attr, sh, log2;
+	bool device, cacheable;
+};
+
+/* Where the level-3 table of 2 MiB of VA space is (4K granule, EL1&0). */
+#define S1WALK_SIZE 128
+struct s1walk {
+	uint64_t key; /* VA >> 21, | 1 << 63; 0: empty */
+	uint64_t ttbr, tcr, table;
+	uint32_t vmid;
+	bool ap_table_ro, ap_table_noel0, uxn_table, pxn_table;
+};
+
 struct mmu {
 	bool stale; /* a register of the key was written */
 	bool fetch_uncached;
 	uint64_t clock;
 	struct tlb_ctx ctx[MMU_CONTEXTS];
 	struct s2cache s2[S2CACHE_SIZE];
+	struct s2block s2block[S2BLOCK_SIZE];
+	struct s1walk s1walk[S1WALK_SIZE];
 };
 
 /* Fault status codes (ESR_ELx.DFSC), level in the low two bits. */

@@ -261,6 +261,20 @@ stage2_attr(uint64_t desc)
 	return ((uint8_t)((cache[outer] << 4) | cache[inner]));
 }
 
+static unsigned
+stage2_need(unsigned acc, bool walk)
+{
+	unsigned need = 0;
+
+	if ((acc & (ACC_WRITE | ACC_FETCH)) == 0 || (acc & ACC_ATOMIC) != 0 || walk)
+		need |= PE_PROT_READ;
+	if ((acc & (ACC_WRITE | ACC_ATOMIC)) != 0)
+		need |= PE_PROT_WRITE;
+	if ((acc & ACC_FETCH) != 0)
+		need |= PE_PROT_EXEC;
+	return (need);
+}
+
 int
 mmu_stage2(struct pe *pe, uint64_t ipa, unsigned el, unsigned acc, bool walk, struct mmu_xlat *x,
     struct mmu_fault *f)
@@ -268,22 +282,32 @@ mmu_stage2(struct pe *pe, uint64_t ipa, unsigned el, unsigned acc, bool walk, st
 	uint64_t vtcr = pe->sr[SR_VTCR_EL2], desc;
 	struct walk w;
 	unsigned prot, need;
+	uint64_t key = (ipa >> 21) << 32 | (uint64_t)mmu_vmid(pe) << 4 | el << 1 | 1;
+	struct s2block *c = &pe->mmu->s2block[(ipa >> 21) & (S2BLOCK_SIZE - 1)];
 	int r;
 
+	if (c->key == key && c->vtcr == vtcr && !walk && (ipa >> 48) == 0 &&
+	    (c->prot & stage2_need(acc, false)) == stage2_need(acc, false)) {
+		x->ipa = ipa;
+		x->pa = c->pa | (ipa & 0x1fffff);
+		x->prot = c->prot;
+		x->attr = c->attr;
+		x->sh = c->sh;
+		x->device = c->device;
+		x->cacheable = c->cacheable;
+		x->log2 = c->log2;
+		x->host = pe->pins.pa2hva(pe->pins.ctx, x->pa, 1,
+		    (acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? PE_PROT_READ | PE_PROT_WRITE :
+							    PE_PROT_READ);
+		return (0);
+	}
 again:
 	if (stage2_setup(pe, ipa, &w, f, walk) != 0)
 		return (-1);
 	if (walk_tables(pe, &w, ipa, 2, false, true, ipa, walk, f) != 0)
 		return (-1);
 
-	need = 0;
-	if ((acc & (ACC_WRITE | ACC_FETCH)) == 0 || (acc & ACC_ATOMIC) != 0 || walk)
-		need |= PE_PROT_READ;
-	if ((acc & (ACC_WRITE | ACC_ATOMIC)) != 0)
-		need |= PE_PROT_WRITE;
-	if ((acc & ACC_FETCH) != 0)
-		need |= PE_PROT_EXEC;
-
+	need = stage2_need(acc, walk);
 	desc = w.desc;
 	if ((desc & DESC_AF) == 0) {
 		if ((vtcr & BIT(21)) == 0 || !pe_has(pe, PE_FEAT_HAFDBS))
@@ -317,6 +341,17 @@ again:
 	x->device = (x->attr & 0xf0) == 0;
 	x->cacheable = !x->device && (x->attr & 0x0f) != 0x4;
 	x->log2 = (uint8_t)w.shift;
+	if (x->log2 >= 21 && !walk) {
+		c->key = key;
+		c->vtcr = vtcr;
+		c->pa = x->pa & ~UINT64_C(0x1fffff);
+		c->prot = x->prot;
+		c->attr = x->attr;
+		c->sh = x->sh;
+		c->log2 = x->log2;
+		c->device = x->device;
+		c->cacheable = x->cacheable;
+	}
 	/* A walk may not go through Device memory when HCR_EL2.PTW is set. */
 	if (walk && x->device && (pe->sr[SR_HCR_EL2] & HCR_PTW) != 0)
 		return (fault(f, FSC_PERMISSION, w.level, true, true, ipa));
@@ -479,6 +514,7 @@ stage1(struct pe *pe, const struct mmu_req *rq, bool stage2, struct mmu_xlat *x,
 	unsigned inbits, stride, prot, need;
 	struct half h;
 	struct walk w;
+	struct s1walk *c;
 	int r;
 
 	if (rq->regime == 2)
@@ -519,8 +555,30 @@ again:
 	w.table &= ~((UINT64_C(8) << w.first_bits) - 1);
 	if ((w.table >> w.outbits) != 0)
 		return (fault(f, FSC_ADDR_SIZE, 0, false, false, 0));
+	c = &pe->mmu->s1walk[(va >> 21) & (S1WALK_SIZE - 1)];
+	if (rq->regime == 1 && h.grain == 12 && c->key == ((va >> 21) | BIT(63)) &&
+	    c->ttbr == h.ttbr && c->tcr == tcr && (!stage2 || c->vmid == mmu_vmid(pe))) {
+		w.level = 3;
+		w.first_bits = 9;
+		w.table = c->table;
+		w.ap_table_ro = c->ap_table_ro;
+		w.ap_table_noel0 = c->ap_table_noel0;
+		w.uxn_table = c->uxn_table;
+		w.pxn_table = c->pxn_table;
+	}
 	if (walk_tables(pe, &w, va, 1, stage2, h.hpd, 0, false, f) != 0)
 		return (-1);
+	if (rq->regime == 1 && h.grain == 12 && w.level == 3) {
+		c->key = (va >> 21) | BIT(63);
+		c->ttbr = h.ttbr;
+		c->tcr = tcr;
+		c->vmid = mmu_vmid(pe);
+		c->table = w.table;
+		c->ap_table_ro = w.ap_table_ro;
+		c->ap_table_noel0 = w.ap_table_noel0;
+		c->uxn_table = w.uxn_table;
+		c->pxn_table = w.pxn_table;
+	}
 
 	desc = w.desc;
 	if ((desc & DESC_AF) == 0) {
