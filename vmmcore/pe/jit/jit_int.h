@@ -113,8 +113,8 @@ struct lowering_row {
 	uint16_t needs;
 	lower_fn fn;
 };
-extern const struct lowering_row jit_rows_simd[] __attribute__((weak));
-extern const struct lowering_row jit_rows_fp[] __attribute__((weak));
+extern const struct lowering_row jit_rows_simd[];
+extern const struct lowering_row jit_rows_fp[];
 
 /* What the host has. */
 #define HOST_AVX2 1u /* and FMA */

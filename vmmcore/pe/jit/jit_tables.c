@@ -201,8 +201,6 @@ build(void)
 		jit_host |= HOST_CD;
 	jit_host |= host_sha();
 	memcpy(jit_lowering, rows, sizeof(rows));
-	if (jit_rows_fp != NULL)
-		add(jit_rows_fp);
-	if (jit_rows_simd != NULL)
-		add(jit_rows_simd);
+	add(jit_rows_fp);
+	add(jit_rows_simd);
 }
