@@ -252,8 +252,14 @@ vector_load(struct tr *t, unsigned log2, unsigned r, struct x86_mem m)
 		x_movups_load(x, d, m);
 	else if (log2 == 3)
 		x_movq_load(x, d, m);
-	else
+	else if (log2 == 2)
 		x_movd_load(x, d, m);
+	else {
+		x_zload(x, RCX, m, 1u << log2);
+		x_v_from_g(x, false, d, RCX);
+	}
+	if (log2 < 4)
+		v_set_zero_above(t, d, log2 == 3 ? 3 : 2);
 }
 
 static void
@@ -266,11 +272,13 @@ vector_store(struct tr *t, unsigned log2, unsigned r, struct x86_mem m)
 		x_movups_store(x, m, s);
 	else if (log2 == 3)
 		x_movq_store(x, m, s);
-	else
+	else if (log2 == 2)
 		x_movd_store(x, m, s);
+	else
+		x_pextr_mem(x, log2, m, s, 0);
 }
 
-/* S, D and Q registers. */
+/* B and H registers (with AVX), S, D and Q. */
 LOWER(vload)
 {
 	enum mode mode = mode_of(in->word);

@@ -15,6 +15,7 @@
 #define S(op, fn, needs) LOWER(fn);
 #include "pe/jit/simd_rows.def"
 #undef S
+LOWER(crc32c);
 
 enum { T0 = 0, T1 = 1, T2 = 14, T3 = 15 };
 

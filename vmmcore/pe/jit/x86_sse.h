@@ -302,11 +302,14 @@ x_pextr(struct x86 *x, unsigned size, int r, int s, unsigned i)
 		x_v2i(x, op[size], s, r, i);
 }
 
-/* To memory: 8 or 16 bits. */
+/* Element i of xmm s to memory. */
 static inline void
 x_pextr_mem(struct x86 *x, unsigned size, struct x86_mem m, int s, unsigned i)
 {
-	x_v2m(x, X_VOP(1, 3, 0, size == 0 ? 0x14 : 0x15), s, m);
+	static const unsigned op[4] = { X_VOP(1, 3, 0, 0x14), X_VOP(1, 3, 0, 0x15),
+		X_VOP(1, 3, 0, 0x16), X_VOP(1, 3, 1, 0x16) };
+
+	x_v2m(x, op[size], s, m);
 	x_byte(x, i);
 }
 
