@@ -20,7 +20,11 @@
 #define L3_TEST (SYS_BASE + 0x3000)
 #define L3_SYS (SYS_BASE + 0x4000)
 #define SLOT 64u /* bytes: 15 words and the exit */
-#define SLOTS (CODE_LEN / SLOT)
+#define SLOTS (CODE_LEN / SLOT - 64) /* a page is left for data */
+#define DATA (CODE_LEN - 4096u)
+#define DATA_LEN 256u
+#define X_COUNT 9u /* counts loops down */
+#define X_DATA 10u /* points to the data */
 #define SVC 0xd4000001u
 #define NOP 0xd503201fu
 
@@ -38,6 +42,7 @@ struct state {
 	uint64_t v[32][2];
 	uint32_t nzcv, fpcr, fpsr, esr;
 	uint64_t elr;
+	uint64_t data[DATA_LEN / 8];
 };
 
 static uint8_t ram[CODE_LEN] __attribute__((aligned(4096)));
@@ -138,6 +143,7 @@ run(struct pe *pe, struct state *s, uint64_t va)
 
 	memcpy(g->x, s->x, sizeof(g->x));
 	memcpy(g->v, s->v, sizeof(g->v));
+	memcpy(ram + DATA, s->data, DATA_LEN);
 	pe->fp.fpcr = s->fpcr;
 	pe->fp.fpsr = s->fpsr;
 	pe->sr[SR_SPSR_EL2] = s->nzcv;
@@ -151,6 +157,7 @@ run(struct pe *pe, struct state *s, uint64_t va)
 	s->fpsr = pe->fp.fpsr;
 	s->esr = (uint32_t)pe->sr[SR_ESR_EL1];
 	s->elr = pe->sr[SR_ELR_EL1];
+	memcpy(s->data, ram + DATA, DATA_LEN);
 }
 
 /* -- operands ------------------------------------------------------------------------ */
@@ -214,6 +221,10 @@ fill(struct state *s, bool plain)
 		if (below(4) == 0 && i > 0) /* equal operands */
 			memcpy(s->v[i], s->v[below(i)], 16);
 	}
+	for (unsigned i = 0; i < DATA_LEN / 8; i++)
+		s->data[i] = below(2) ? number(52, 64) : number(23, 32) | number(23, 32) << 32;
+	s->x[X_COUNT] = below(64) == 0 ? 1000 + below(100) : 1 + below(6);
+	s->x[X_DATA] = CODE_BASE + DATA;
 	s->nzcv = (uint32_t)next() & 0xf0000000;
 	s->fpcr = plain ? 0 : (uint32_t)next() & 0x07c00000;
 	s->fpsr = below(2) ? 0 : (uint32_t)next() & 0x0800009f;
@@ -235,13 +246,28 @@ word_of(const struct row *r, unsigned registers)
 		if (lo <= 16 && (r->mask & field) == 0 && below(8) != 0)
 			w = (w & ~field) | (uint32_t)below(registers) << lo;
 	}
+	/* Not into the registers that loops and accesses use. */
+	if ((r->mask & 31) == 0 && ((w & 31) == X_COUNT || (w & 31) == X_DATA))
+		w ^= 16;
 	return (w);
 }
 
 static uint32_t
 filler(void)
 {
-	switch (below(12)) {
+	switch (below(18)) {
+	case 12: /* LDR D */
+		return (0xfd400000u | below(8) | X_DATA << 5 | below(32) << 10);
+	case 13: /* STR D */
+		return (0xfd000000u | below(8) | X_DATA << 5 | below(32) << 10);
+	case 14: /* LDR Q */
+		return (0x3dc00000u | below(8) | X_DATA << 5 | below(16) << 10);
+	case 15: /* STR Q */
+		return (0x3d800000u | below(8) | X_DATA << 5 | below(16) << 10);
+	case 16: /* LDP S */
+		return (0x2d400000u | below(4) | X_DATA << 5 | (4 + below(4)) << 10 | below(32) << 15);
+	case 17: /* LDR S */
+		return (0xbd400000u | below(8) | X_DATA << 5 | below(64) << 10);
 	case 0:
 	case 1:
 	case 2: /* B.cond over the next word */
@@ -276,7 +302,7 @@ show(const char *what, unsigned slot, const struct state *in, const struct state
 	if (failures++ >= 8)
 		return;
 	printf("%s:", what);
-	for (unsigned i = 0; w[i] != SVC; i++)
+	for (unsigned i = 0; i < SLOT / 4 && w[i] != SVC; i++)
 		printf(" %08x", w[i]);
 	printf("\n");
 	for (unsigned i = 0; i < 31; i++)
@@ -293,6 +319,8 @@ show(const char *what, unsigned slot, const struct state *in, const struct state
 	       "esr %x %x; elr %llx %llx\n",
 	    in->nzcv >> 28, a->nzcv >> 28, b->nzcv >> 28, in->fpcr, in->fpsr, a->fpsr, b->fpsr,
 	    a->esr, b->esr, (unsigned long long)a->elr, (unsigned long long)b->elr);
+	if (memcmp(a->data, b->data, DATA_LEN) != 0)
+		printf("  the data differ\n");
 	for (unsigned i = 0; i < 8; i++)
 		printf("    v%u = %016llx_%016llx\n", i, (unsigned long long)in->v[i][1],
 		    (unsigned long long)in->v[i][0]);
@@ -369,11 +397,23 @@ main(int argc, char **argv)
 	while (sequences > 0) {
 		for (slot = 0; slot < SLOTS && sequences > 0; slot++, sequences--) {
 			uint32_t w[14];
-			unsigned n = 3 + below(11);
+			unsigned n = 3 + below(9), registers = below(4) == 0 ? 32 : 8;
 
 			for (unsigned i = 0; i < n; i++)
-				w[i] = below(4) == 0 && i + 1 < n ? filler() :
-								    word_of(&rows[below(ROWS)], 8);
+				w[i] = below(3) == 0 && i + 1 < n ?
+				    filler() :
+				    word_of(&rows[below(ROWS)], registers);
+			if (below(2)) { /* a loop: SUBS, B.NE to the start; or CBNZ; or B */
+				w[n++] = 0xf1000400u | X_COUNT | X_COUNT << 5;
+				if (below(4) == 0) {
+					w[n++] = 0xb4000040u | X_COUNT; /* cbz over it */
+					w[n] = 0x14000000u | (-n & 0x3ffffff);
+				} else if (below(2))
+					w[n] = 0x54000001u | (-n & 0x7ffff) << 5;
+				else
+					w[n] = 0xb5000000u | X_COUNT | (-n & 0x7ffff) << 5;
+				n++;
+			}
 			put_slot(slot, w, n);
 		}
 		code_changed();

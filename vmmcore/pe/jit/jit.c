@@ -269,6 +269,54 @@ jit_reset(struct pe *pe)
 
 /* -- blocks ----------------------------------------------------------------------------- */
 
+/* Does the state at this branch back to the start hold what the loop relies on? */
+static bool
+loop_fits(const struct tr *t, const struct cold *c)
+{
+	const struct loop *l = &t->loop;
+
+	if (l->entry == NULL || (uint32_t)c->target != t->start * 4)
+		return (false);
+	if ((l->fp_ok && !c->fp_ok) || (l->fp_plain && !c->fp_plain))
+		return (false);
+	/* What is zero after the whole body is so each time. */
+	if (c->i == l->at)
+		return (true);
+	for (unsigned i = 0; i < V_COUNT; i++) {
+		unsigned zero = (l->v.zero_d >> i & 1u) | (l->v.zero_s >> i & 1u) << 1, is = 0;
+
+		if (l->v.reg[i] < 0 || zero == 0)
+			continue;
+		if (c->v.reg[i] == l->v.reg[i])
+			is = (c->v.zero_d >> i & 1u) | (c->v.zero_s >> i & 1u) << 1;
+		if ((zero & ~is) != 0)
+			return (false);
+	}
+	return (true);
+}
+
+/* Back to the start, with the V registers where the loop wants them. */
+static void
+emit_loop(struct tr *t, const struct cold *c)
+{
+	const struct vcache *l = &t->loop.v, *v = &c->v;
+	struct x86 *x = &t->x;
+
+	for (int i = 0; i < V_COUNT; i++)
+		if (v->reg[i] >= 0 && (v->dirty >> i & 1) != 0 &&
+		    (v->reg[i] != l->reg[i] || (l->dirty >> i & 1) == 0))
+			x_movups_store(x, v_mem((unsigned)v->reg[i]), V_FIRST + i);
+	for (int i = 0; i < V_COUNT; i++)
+		if (l->reg[i] >= 0 && v->reg[i] != l->reg[i])
+			x_movups_load(x, V_FIRST + i, v_mem((unsigned)l->reg[i]));
+	t_count(t);
+	x_alu_mem_imm(x, false, X_SUB, PE_MEM(slice), 1);
+	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
+	v_store_all(t, l);
+	t_pc(t, RAX, c->target);
+	x_patch(x, x_jmp(x), t->j->leave_pc);
+}
+
 static void
 emit_cold(struct tr *t, const struct cold *c)
 {
@@ -300,6 +348,10 @@ emit_cold(struct tr *t, const struct cold *c)
 		x_patch(x, x_jmp(x), t->j->step);
 		break;
 	case COLD_TAKEN:
+		if (loop_fits(t, c)) {
+			emit_loop(t, c);
+			break;
+		}
 		v_store_all(t, &c->v);
 		t_count(t);
 		t_goto(t, c->target);
@@ -307,12 +359,70 @@ emit_cold(struct tr *t, const struct cold *c)
 	}
 }
 
+/* The instructions of the block, without its out-of-line code. */
+static void
+emit_body(struct tr *t)
+{
+	unsigned i;
+
+	for (i = t->start; i < CODEPAGE_INSNS && i - t->start < t->j->block_max && !t->ended; i++) {
+		const struct insn *in = &t->page->insn[i];
+
+		t->i = i;
+		t->hf_before = t->hf;
+		t->hf = HF_NONE;
+		if (jit_lowering[in->op].fn != NULL)
+			jit_lowering[in->op].fn(t, in);
+		else
+			t_handler(t, in);
+		t_slow_back(t);
+		if ((jit_lowering[in->op].attr & A_LAST) != 0) {
+			i++;
+			break;
+		}
+	}
+	if (!t->ended) {
+		t->i = i - 1;
+		v_flush(t);
+		t_count(t);
+		t_goto(t, (int32_t)(i * 4));
+	}
+}
+
+/* The same again as a loop, when it is one and would keep V registers. */
+static void
+emit_loop_body(struct tr *t)
+{
+	const struct cold *back = NULL;
+
+	if (t->ncold > 2 * JIT_BLOCK_MAX)
+		return;
+	for (unsigned c = 0; c < t->ncold && back == NULL; c++)
+		if (t->cold[c].kind == COLD_TAKEN &&
+		    (uint32_t)t->cold[c].target == t->start * 4)
+			back = &t->cold[c];
+	if (back == NULL)
+		return;
+	for (unsigned i = 0; i < V_COUNT; i++)
+		if (back->v.reg[i] >= 0)
+			t->loop.entry = t->x.p;
+	if (t->loop.entry == NULL)
+		return;
+	t->loop.v = t->v = back->v;
+	t->loop.fp_ok = t->fp_ok = back->fp_ok;
+	t->loop.fp_plain = t->fp_plain = back->fp_plain;
+	t->loop.at = back->i;
+	t->hf = HF_NONE;
+	t->known = REG_ZR;
+	t->ended = false;
+	emit_body(t);
+}
+
 static uint8_t *
 translate(struct pe *pe, struct codepage *page, unsigned start)
 {
 	struct jit *j = pe->jit;
 	struct tr t;
-	unsigned i;
 
 	if (j->free + ROOM > j->rw + j->size) {
 		codecache_drop_all(pe);
@@ -328,30 +438,10 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	t.entry = t.x.p;
 	t.known = REG_ZR;
 	v_forget(&t);
-	for (i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
+	for (unsigned i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
 		codecache_decode(pe, page, i);
-	for (i = start; i < CODEPAGE_INSNS && i - start < j->block_max && !t.ended; i++) {
-		const struct insn *in = &page->insn[i];
-
-		t.i = i;
-		t.hf_before = t.hf;
-		t.hf = HF_NONE;
-		if (jit_lowering[in->op].fn != NULL)
-			jit_lowering[in->op].fn(&t, in);
-		else
-			t_handler(&t, in);
-		t_slow_back(&t);
-		if ((jit_lowering[in->op].attr & A_LAST) != 0) {
-			i++;
-			break;
-		}
-	}
-	if (!t.ended) {
-		t.i = i - 1;
-		v_flush(&t);
-		t_count(&t);
-		t_goto(&t, (int32_t)(i * 4));
-	}
+	emit_body(&t);
+	emit_loop_body(&t);
 	for (unsigned c = 0; c < t.ncold; c++)
 		emit_cold(&t, &t.cold[c]);
 	if (t.x.overflow)

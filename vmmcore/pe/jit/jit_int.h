@@ -68,10 +68,23 @@ struct vcache {
 
 struct cold {
 	struct vcache v, v_back; /* here, and where it comes back to */
+	bool fp_ok, fp_plain;
 	uint8_t *from, *back;
 	enum cold_kind kind;
 	unsigned i;
 	int32_t target;
+};
+
+/*
+ * A block that branches to its own start is translated a second time, from the
+ * state of the cache at that branch: from there on the loop keeps its V
+ * registers in host registers.
+ */
+struct loop {
+	uint8_t *entry; /* NULL: none */
+	struct vcache v;
+	bool fp_ok, fp_plain;
+	unsigned at; /* the branch that gave the state */
 };
 
 struct tr {
@@ -89,6 +102,7 @@ struct tr {
 	struct vcache v;
 	bool fp_ok; /* fp_trapped was checked in this block */
 	bool fp_plain; /* and that FPCR is 0 */
+	struct loop loop;
 	unsigned ncold;
 	struct cold cold[4 * JIT_BLOCK_MAX];
 };

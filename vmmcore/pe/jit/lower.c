@@ -171,8 +171,8 @@ t_cold(struct tr *t, enum cold_kind kind, uint8_t *from, int32_t target)
 		t->x.overflow = true;
 		return;
 	}
-	t->cold[t->ncold++] =
-	    (struct cold){ .v = t->v, .from = from, .kind = kind, .i = t->i, .target = target };
+	t->cold[t->ncold++] = (struct cold){ .v = t->v, .fp_ok = t->fp_ok,
+		.fp_plain = t->fp_plain, .from = from, .kind = kind, .i = t->i, .target = target };
 }
 
 void

@@ -12,6 +12,11 @@ target(const struct tr *t, const struct insn *in)
 
 LOWER(b)
 {
+	if ((uint32_t)target(t, in) == t->start * 4) {
+		t_cold(t, COLD_TAKEN, x_jmp(&t->x), target(t, in));
+		t->ended = true;
+		return;
+	}
 	v_flush(t);
 	t_count(t);
 	t_goto(t, target(t, in));
