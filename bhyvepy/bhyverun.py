@@ -26,7 +26,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from bhyvepy import layout, vmmapi
-from bhyvepy.devices.psci import Action, Psci
+from bhyvepy.devices.psci import Action, Psci, Start
 from bhyvepy.errors import BhyveError, DeviceError, printable
 from bhyvepy.vmexit import (
     ExitCode,
@@ -148,7 +148,8 @@ class Machine:
         self.bus = Bus()
         self._pins = pins or {}
         self._vcpus = [vm.vcpu(n) for n in range(self.cpus)]
-        self.psci = Psci(mpidrs, valid_entry=vm.memory.contains)
+        self.psci = Psci(mpidrs, valid_entry=vm.memory.contains, stolen_time=layout.stolen_time)
+        self._resume: list[Start | None] = [None] * self.cpus
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._how = SuspendHow.NONE
@@ -166,9 +167,13 @@ class Machine:
         for m in self.vm.memory.mappings:
             if base < m.end and m.gpa < base + device.size:
                 raise DeviceError(f"{device.name} at {base:#x} lies in guest RAM")
-        for w in (layout.GICD, layout.gicr(self.cpus)):
+        for w, what in (
+            (layout.GICD, "the interrupt controller"),
+            (layout.gicr(self.cpus), "the interrupt controller"),
+            (layout.STOLEN_TIME, "the stolen time of the vCPUs"),
+        ):
             if w.overlaps(base, device.size):
-                raise DeviceError(f"{device.name} at {base:#x} overlaps the interrupt controller")
+                raise DeviceError(f"{device.name} at {base:#x} overlaps {what}")
         self.bus.add(base, device)
         if doorbells:
             for bell in device.doorbells():
@@ -323,8 +328,7 @@ class Machine:
                     start = self.psci.wait(n)
                     if start is None:
                         break
-                    vcpu.reset()
-                    vcpu.set_many({"x0": start.context, "pc": start.entry})
+                    self._power_up(vcpu, start)
                 if self._guest(vcpu) is Next.END:
                     break
                 parked = True
@@ -390,12 +394,31 @@ class Machine:
         result = self.psci.call(vcpu.vcpuid, e.func_id, e.args)
         if result.x is not None:
             vcpu.set_many({f"x{n}": v for n, v in enumerate(result.x)})
+        if result.action in (Action.STANDBY, Action.POWERDOWN):
+            self._resume[vcpu.vcpuid] = result.start
+            vcpu.standby()
+            return Next.GO
         how = _SUSPEND.get(result.action)
         if how is not None:
             # The next vm_run() says SUSPENDED, on every vCPU.
             self.vm.suspend(how)
             return Next.GO
         return Next.PARK if result.action is Action.PARK else Next.GO
+
+    def _woken(self, vcpu: vmmapi.VCPU, _e: VmExit) -> Next:
+        """An interrupt ended a CPU_SUSPEND; after a power-down the vCPU begins anew."""
+        start = self._resume[vcpu.vcpuid]
+        if start is not None:
+            self._resume[vcpu.vcpuid] = None
+            # The timers are always on (the device tree says so).
+            timers = vcpu.get_set(_TIMERS)
+            self._power_up(vcpu, start)
+            vcpu.set_many(timers)
+        return Next.GO
+
+    def _power_up(self, vcpu: vmmapi.VCPU, start: Start) -> None:
+        vcpu.reset()
+        vcpu.set_many({"x0": start.context, "pc": start.entry})
 
     def _suspended(self, _vcpu: vmmapi.VCPU, e: VmExit) -> Next:
         assert isinstance(e, SuspendedExit)
@@ -419,12 +442,15 @@ class Machine:
         ExitCode.REG_EMUL: _undefined,
         ExitCode.SUSPENDED: _suspended,
         ExitCode.HYP: _undefined,
+        ExitCode.WFI: _woken,
         ExitCode.SMCCC: _smccc,
         ExitCode.DEBUG: _debug,
         ExitCode.BRK: _undefined,
         ExitCode.SS: _again,
     }
 
+
+_TIMERS = ("cntp_ctl_el0", "cntp_cval_el0", "cntv_ctl_el0", "cntv_cval_el0")
 
 _SUSPEND = {
     Action.POWEROFF: SuspendHow.POWEROFF,

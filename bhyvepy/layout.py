@@ -84,6 +84,8 @@ GICC = Window("gicc", 0x2F020000, 0x10000)
 ITS = Window("its", 0x2F040000, 0x20000)
 GICR_BASE = 0x2F100000
 GICR_STRIDE = 0x20000
+# Structures of stolen time, 64 bytes a vCPU, in RAM that is not in /memory.
+STOLEN_TIME = Window("stolen time", 0x2FA00000, 0x10000)
 MSI_DOORBELL = GICD.base + 0x40
 
 PCI_ECAM = Window("pci ecam", 0x30000000, 0x10000000)
@@ -113,6 +115,11 @@ def virtio_slot(slot: int) -> Window:
 def gicr(cpus: int) -> Window:
     """The redistributors of `cpus` vCPUs."""
     return Window("gicr", GICR_BASE, GICR_STRIDE * cpus)
+
+
+def stolen_time(vcpu: int) -> int:
+    """The structure of a vCPU's stolen time."""
+    return STOLEN_TIME.base + 64 * vcpu
 
 
 # Holes in RAM when RAM is based below them, whatever the options: whole 2 MiB

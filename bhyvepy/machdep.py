@@ -25,6 +25,7 @@ _SPI, _PPI = 0, 1
 _LEVEL_HIGH = 4
 
 _PHANDLE_GIC = 1
+_PHANDLE_CPU = 0x100  # of vCPU 0; clocks have the numbers in between
 
 # The order that the binding asks for: secure, non-secure, virtual, hypervisor.
 _TIMERS = (
@@ -85,8 +86,18 @@ class _Context:
         return self._clocks[hz]
 
 
-def build_fdt(rec: LoadRecord, cpus: int | Sequence[int], devices: Iterable[Attached]) -> bytes:
-    """The tree for a load record, vCPUs (how many, or their MPIDR affinities) and devices."""
+def build_fdt(
+    rec: LoadRecord,
+    cpus: int | Sequence[int],
+    devices: Iterable[Attached],
+    *,
+    topology: tuple[int, int, int] | None = None,
+    conduit: str = "hvc",
+) -> bytes:
+    """The tree for a load record, vCPUs (how many, or their MPIDR affinities) and devices.
+
+    topology: sockets, cores of each, threads of each. conduit: how PSCI is called.
+    """
     affinities = mpidrs(cpus) if isinstance(cpus, int) else list(cpus)
     root = Node("")
     root.set("compatible", ["freebsd,bhyve", "linux,dummy-virt"])
@@ -98,8 +109,8 @@ def build_fdt(rec: LoadRecord, cpus: int | Sequence[int], devices: Iterable[Atta
     chosen = root.add("chosen")
     aliases = root.add("aliases")
     _memory(root, rec)
-    _cpus(root, affinities)
-    _psci(root)
+    _cpus(root, affinities, topology)
+    _psci(root, conduit)
     _gic(root, len(affinities))
     _timer(root)
     stdout = _devices(root, aliases, devices)
@@ -134,22 +145,38 @@ def _memory(root: Node, rec: LoadRecord) -> None:
     node.set("reg", [cell for lo, size in ranges for cell in (*cells(lo), *cells(size))])
 
 
-def _cpus(root: Node, affinities: list[int]) -> None:
+def _cpus(root: Node, affinities: list[int], topology: tuple[int, int, int] | None) -> None:
     cpus = root.add("cpus")
     cpus.set("#address-cells", 2)
     cpus.set("#size-cells", 0)
-    for aff in affinities:
+    if topology is not None and len(affinities) > 1:
+        _cpu_map(cpus.add("cpu-map"), *topology)
+    for n, aff in enumerate(affinities):
         cpu = cpus.add(f"cpu@{aff:x}")
         cpu.set("device_type", "cpu")
         cpu.set("compatible", "arm,armv8")
         cpu.set("reg", cells(aff))
         cpu.set("enable-method", "psci")
+        cpu.set("phandle", _PHANDLE_CPU + n)
 
 
-def _psci(root: Node) -> None:
+def _cpu_map(node: Node, sockets: int, cores: int, threads: int) -> None:
+    """Devicetree binding cpu/cpu-topology.txt; vCPUs are numbered threads first."""
+    n = _PHANDLE_CPU
+    for s in range(sockets):
+        cluster = node.add(f"socket{s}").add("cluster0")
+        for c in range(cores):
+            core = cluster.add(f"core{c}")
+            for t in range(threads):
+                place = core if threads == 1 else core.add(f"thread{t}")
+                place.set("cpu", n)
+                n += 1
+
+
+def _psci(root: Node, conduit: str) -> None:
     node = root.add("psci")
     node.set("compatible", ["arm,psci-1.0", "arm,psci-0.2"])
-    node.set("method", "hvc")
+    node.set("method", conduit)
 
 
 def _gic(root: Node, ncpu: int) -> None:

@@ -10,6 +10,7 @@ bhyverun.py; afterwards everything is given back whatever happened. Keys of its 
     destroy_on_poweroff, monitor                         (-D, -M)
     memory.wired, memory.guest_in_core                   (-S, -C)
     vcpu.N.cpuset           host CPUs of a vCPU          (-p)
+    psci.method             hvc or smc: what the device tree says; both work
 
 and those of loadvm.py when a kernel or bootrom is given. Not here: options (cli/),
 exits (bhyverun.py), the contents of the device tree (machdep.py).
@@ -35,6 +36,7 @@ from bhyvepy.devices.base import Device, DeviceEnv, IrqLine, NoIrq, no_attach
 from bhyvepy.devices.bvmconsole import BvmConsole
 from bhyvepy.devices.console import Console
 from bhyvepy.devices.ns16550a import NS16550A
+from bhyvepy.devices.pl031 import PL031
 from bhyvepy.devices.psci import MPIDR_AFF
 from bhyvepy.errors import (
     BhyveError,
@@ -59,6 +61,9 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
     if cpus > MAXCPU:
         raise ConfigError(f"{cpus} vCPUs are too many; the limit is {MAXCPU}")
     pins = _pins(config, cpus)
+    conduit = config.text("psci.method", "hvc")
+    if conduit not in ("hvc", "smc"):
+        raise ConfigError(f"psci.method={printable(conduit, 40)} is not known; use hvc or smc")
     specs = [*map(slots.parse, device_texts), *_configured(config)]
     slots.check(specs)
     set_jit(config.boolean("jit"))
@@ -83,7 +88,7 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
         stack.callback(_leave, vm)
         try:
             _power_on(vm, config, (sockets, cores, threads))
-            _device_tree(vm, rec, machine, attached)
+            _device_tree(vm, rec, machine, attached, (sockets, cores, threads), conduit)
             how = machine.run()
         finally:
             if machine.stuck:
@@ -154,6 +159,7 @@ def _power_on(vm: VM, config: Config, shape: tuple[int, int, int]) -> None:
         if vm.vcpu(n).get("mpidr_el1") & MPIDR_AFF != mpidr:
             raise BhyveError(f"vCPU {n} has another MPIDR than the device tree says")
     vm.attach_vgic(layout.GICD.base, layout.GICD.size, layout.GICR_BASE, layout.GICR_STRIDE * cpus)
+    vm.stolen_time(layout.STOLEN_TIME.base)
     if config.boolean("memory.wired"):
         vm.populate()
 
@@ -284,6 +290,9 @@ class _Builder:
                 )
             uart = NS16550A(self._env("com1", layout.COM1.intid), clock_hz=layout.UART_HZ)
             self._put(layout.COM1.base, layout.COM1.intid, uart)
+        if not bus.taken(layout.RTC) and layout.RTC.intid not in self._used:
+            rtc = PL031(self._env("rtc", layout.RTC.intid))
+            self._put(layout.RTC.base, layout.RTC.intid, rtc)
         if not bus.taken(layout.BVMCONS):
             self._machine.add_device(layout.BVMCONS.base, BvmConsole(self._env("bvmconsole", None)))
         return self._attached
@@ -315,7 +324,12 @@ class _Builder:
 
 
 def _device_tree(
-    vm: VM, rec: record.LoadRecord, machine: Machine, attached: list[machdep.Attached]
+    vm: VM,
+    rec: record.LoadRecord,
+    machine: Machine,
+    attached: list[machdep.Attached],
+    shape: tuple[int, int, int],
+    conduit: str,
 ) -> None:
     """Rebuild the tree from the record and our options, unless it came with -t."""
     if rec.dtb_given:
@@ -323,5 +337,5 @@ def _device_tree(
         for line in machdep.missing_nodes(blob, attached):
             machine.say(line)
     elif rec.dtb_room:
-        blob = machdep.build_fdt(rec, machine.cpus, attached)
+        blob = machdep.build_fdt(rec, machine.cpus, attached, topology=shape, conduit=conduit)
         vm.write_memory(rec.dtb_gpa, blob)

@@ -437,6 +437,10 @@ class VM:
         self._check(lib.vm_get_cpus(self.handle, which, mask), "list the vCPUs of")
         return [n for n in range(MAXCPU) if mask[0] >> n & 1]
 
+    def stolen_time(self, gpa: int) -> None:
+        """Let the guest read what each vCPU waited for the host: 64 bytes each from gpa on."""
+        self._check(lib.vm_stolen_time(self.handle, gpa), "add memory to")
+
     def suspend_cpu(self, vcpuid: int = -1) -> None:
         """Put a vCPU (-1: all) into the debug set."""
         self._check(lib.vm_suspend_cpu(self.handle, vcpuid), "suspend a vCPU of")
@@ -523,6 +527,10 @@ class VCPU:
     def reset(self) -> None:
         """Registers as after power-on."""
         self._check(lib.vcpu_reset(self.vm.handle, self.vcpuid), "reset")
+
+    def standby(self) -> None:
+        """Make the next run() wait for an interrupt, and return with a WFI exit."""
+        self._check(lib.vcpu_standby(self.vm.handle, self.vcpuid), "stop")
 
     def get(self, name: str) -> int:
         """One register, by name."""

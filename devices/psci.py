@@ -1,13 +1,14 @@
-"""PSCI 1.1 and SMCCC 1.1: the firmware calls that a guest makes with HVC or SMC.
+"""PSCI 1.1 and SMCCC 1.2: the firmware calls that a guest makes with HVC or SMC.
 
 Responsible for which vCPU is on, for what each function answers, and for parking the
 threads of vCPUs that are off. Not for registers or for ending the VM: call() returns
 what to write to x0-x3 and an action for the runner, and a parked vCPU's own thread gets
 its start address from wait(), so that no vCPU's registers are set by another's thread.
 
-Arm DEN 0022 (PSCI), DEN 0028 (SMCCC), DEN 0098 (TRNG). A call not in the table answers
-NOT_SUPPORTED. Left out: SYSTEM_SUSPEND, MEM_PROTECT, STAT_*, OS-initiated suspend,
-SOC_ID (wants SMCCC 1.2).
+Arm DEN 0022 (PSCI), DEN 0028 (SMCCC), DEN 0057 (paravirtualized time), DEN 0098 (TRNG).
+A call not in the table answers NOT_SUPPORTED, and PSCI_FEATURES says the same of it.
+Left out: SYSTEM_SUSPEND, MEM_PROTECT, STAT_*, OS-initiated suspend, and SOC_ID, which is
+for who has a JEP-106 number.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NOT_REQUIRED = -2
 TRNG_INVALID = -2
 
 PSCI_VERSION_1_1 = 0x10001
-SMCCC_VERSION_1_1 = 0x10001
+SMCCC_VERSION_1_2 = 0x10002
 TRNG_VERSION_1_0 = 0x10000
 
 AFFINITY_ON, AFFINITY_OFF, AFFINITY_ON_PENDING = 0, 1, 2
@@ -45,28 +46,28 @@ AFF_LEVEL_MASK = (0xFF_00FFFFFF, 0xFF_00FFFF00, 0xFF_00FF0000, 0xFF_00000000)
 POWER_STATE_VALID = 0x0301FFFF
 POWER_STATE_DOWN = 1 << 16
 MIGRATE_NOT_REQUIRED = 2
+# SMCCC 1.3: the caller has no live SVE state; part of the id of fast calls, not of the function.
+FAST_CALL = 1 << 31
+SVE_HINT = 1 << 16
+WIDE_CALL = 1 << 30
 
 # The UUID that TRNG_GET_UUID gives: that of this back end (the host's urandom).
 TRNG_UUID = (0x6D7674B2, 0x51E3476F, 0x9A0CB42C, 0x7E1D0B58)
+# Whose hypervisor this is (the call UID of vendor-specific hypervisor services).
+VENDOR_UUID = (0x1F7A5C93, 0x4E1BD07A, 0xB85E22AB, 0x64C9E10D)
+VENDOR_REVISION = (1, 0)
 
 
 class Action(Enum):
     """What the runner does after a call, besides writing x0-x3."""
 
     CONTINUE = "continue"
-    STANDBY = "standby"  # go on; it may wait for an interrupt first
+    STANDBY = "standby"  # wait for an interrupt, then go on
+    POWERDOWN = "powerdown"  # wait for an interrupt, then reset and begin at Result.start
     PARK = "park"  # wait() until the vCPU is turned on again
     POWEROFF = "poweroff"
     RESET = "reset"
     HALT = "halt"  # the last vCPU turned itself off
-
-
-@dataclass(frozen=True)
-class Result:
-    """The answer to one call; x is None when the caller does not get one."""
-
-    action: Action
-    x: tuple[int, int, int, int] | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,15 @@ class Start:
 
     entry: int
     context: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to one call; x is None when the caller does not get one."""
+
+    action: Action
+    x: tuple[int, int, int, int] | None
+    start: Start | None = None
 
 
 class Power(Enum):
@@ -96,10 +106,15 @@ class Psci:
     """The power state of a VM's vCPUs."""
 
     def __init__(
-        self, mpidrs: Sequence[int], valid_entry: Callable[[int], bool] = lambda gpa: True
+        self,
+        mpidrs: Sequence[int],
+        valid_entry: Callable[[int], bool] = lambda gpa: True,
+        stolen_time: Callable[[int], int | None] = lambda vcpu: None,
     ) -> None:
+        """stolen_time: where a vCPU's stolen time structure is, None if there is none."""
         self._mpidrs = [m & MPIDR_AFF for m in mpidrs]
         self._valid_entry = valid_entry
+        self._stolen_time = stolen_time
         self._cond = threading.Condition()
         self._power = [Power.OFF] * len(self._mpidrs)
         self._start: list[Start | None] = [None] * len(self._mpidrs)
@@ -137,10 +152,12 @@ class Psci:
     def call(self, vcpu: int, func_id: int, args: Sequence[int]) -> Result:
         """One HVC or SMC with immediate 0; args are x1 and up (three are enough)."""
         func_id &= MASK32
+        if func_id & FAST_CALL:
+            func_id &= ~SVE_HINT
         handler = CALLS.get(func_id)
         if handler is None:
             return _answer(NOT_SUPPORTED)
-        wide = bool(func_id & 1 << 30)
+        wide = bool(func_id & WIDE_CALL)
         mask = MASK64 if wide else MASK32
         result = handler(self, vcpu, [a & mask for a in args], wide)
         return result if isinstance(result, Result) else _answer(result)
@@ -174,11 +191,11 @@ class Psci:
     def _cpu_suspend(self, vcpu: int, args: Sequence[int], wide: bool) -> int | Result:
         if args[0] & ~POWER_STATE_VALID:
             return INVALID_PARAMETERS
-        if args[0] & POWER_STATE_DOWN and not self._entry_ok(args[1]):
+        if not args[0] & POWER_STATE_DOWN:
+            return Result(Action.STANDBY, (SUCCESS, 0, 0, 0))
+        if not self._entry_ok(args[1]):
             return INVALID_ADDRESS
-        # A power-down that a wake-up event overtakes returns as standby does (DEN 0022,
-        # 5.4): there is no power to save here, so every one is overtaken.
-        return Result(Action.STANDBY, (SUCCESS, 0, 0, 0))
+        return Result(Action.POWERDOWN, None, Start(args[1], args[2]))
 
     def _cpu_off(self, vcpu: int, args: Sequence[int], wide: bool) -> Result:
         with self._cond:
@@ -243,13 +260,30 @@ class Psci:
         return Result(Action.RESET, None)
 
     def _smccc_version(self, vcpu: int, args: Sequence[int], wide: bool) -> int:
-        return SMCCC_VERSION_1_1
+        return SMCCC_VERSION_1_2
 
     def _arch_features(self, vcpu: int, args: Sequence[int], wide: bool) -> int:
-        return ARCH_FEATURES.get(args[0] & MASK32, NOT_SUPPORTED)
+        asked = args[0] & MASK32
+        if asked == FN_PV_TIME_FEATURES:
+            return NOT_SUPPORTED if self._stolen_time(vcpu) is None else SUCCESS
+        return ARCH_FEATURES.get(asked, NOT_SUPPORTED)
 
     def _workaround(self, vcpu: int, args: Sequence[int], wide: bool) -> int:
         return SUCCESS  # this PE does not speculate
+
+    def _vendor_uid(self, vcpu: int, args: Sequence[int], wide: bool) -> Result:
+        return _answer(*VENDOR_UUID)
+
+    def _vendor_revision(self, vcpu: int, args: Sequence[int], wide: bool) -> Result:
+        return _answer(*VENDOR_REVISION)
+
+    def _pv_time_features(self, vcpu: int, args: Sequence[int], wide: bool) -> int:
+        known = args[0] & MASK32 in (FN_PV_TIME_FEATURES, FN_PV_TIME_ST)
+        return SUCCESS if known and self._stolen_time(vcpu) is not None else NOT_SUPPORTED
+
+    def _pv_time_st(self, vcpu: int, args: Sequence[int], wide: bool) -> int:
+        gpa = self._stolen_time(vcpu)
+        return NOT_SUPPORTED if gpa is None else gpa
 
     def _trng_version(self, vcpu: int, args: Sequence[int], wide: bool) -> int:
         return TRNG_VERSION_1_0
@@ -272,6 +306,8 @@ class Psci:
 
 
 FN_SMCCC_VERSION = 0x80000000
+FN_PV_TIME_FEATURES = 0xC5000020
+FN_PV_TIME_ST = 0xC5000021
 
 TRNG_CALLS: dict[int, Handler] = {
     0x84000050: Psci._trng_version,
@@ -300,6 +336,10 @@ CALLS: dict[int, Handler] = {
     0x8400000A: Psci._features,
     0x84000012: Psci._system_reset2,
     0xC4000012: Psci._system_reset2,
+    0x8600FF01: Psci._vendor_uid,
+    0x8600FF03: Psci._vendor_revision,
+    FN_PV_TIME_FEATURES: Psci._pv_time_features,
+    FN_PV_TIME_ST: Psci._pv_time_st,
     **TRNG_CALLS,
 }
 

@@ -28,7 +28,7 @@ STATUS_UNKNOWN = 100
 
 app = _run.new_app()
 ORDERED = frozenset({"-c", "-m", "-e", "-k", "-o", "-p", "-l", "-U"})
-OPTIONAL_CPUS = "="  # -c without a value, as bhyvearm64 had it
+OPTIONAL_CPUS = "16"  # -c without a value, as bhyvearm64 had it
 
 # Flags of other machines: letter -> why there is nothing behind it here.
 FOREIGN = {
@@ -149,7 +149,7 @@ def bhyve(
     settings += [_bootrom(p) for p in bootrom or []]
     settings += [("uuid", _run.Placed(p.place, _uuid(p.value))) for p in uuid or []]
     for p in cpus or []:
-        settings += [(k, _run.Placed(p.place, v)) for k, v in _cpus(p.value).items()]
+        settings += [(k, _run.Placed(p.place, v)) for k, v in parse_cpus(p.value).items()]
     _run.apply(config, settings)
     for vcpu, hosts in _pins([p.value for p in pin or []]).items():
         config.set(f"vcpu.{vcpu}.cpuset", hosts)
@@ -164,12 +164,6 @@ def bhyve(
 
     how = startup.run_vm(config, device or [])
     return STATUS.get(how, STATUS_UNKNOWN)
-
-
-def _cpus(text: str) -> dict[str, str]:
-    if text == OPTIONAL_CPUS:
-        return {"cpus": str(min(16, len(os.sched_getaffinity(0))))}
-    return parse_cpus(text)
 
 
 def _bootrom(p: _run.Placed) -> tuple[str, _run.Placed]:

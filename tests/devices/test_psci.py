@@ -32,13 +32,13 @@ def x0(psci, func, *args, vcpu=0):
 
 
 def test_versions(psci):
-    """PSCI 1.1, SMCCC 1.1, TRNG 1.0."""
+    """PSCI 1.1, SMCCC 1.2, TRNG 1.0."""
     assert x0(psci, 0x84000000) == 0x10001
-    assert x0(psci, 0x80000000) == 0x10001
+    assert x0(psci, 0x80000000) == 0x10002
     assert x0(psci, 0x84000050) == 0x10000
 
 
-@pytest.mark.parametrize("func", [0, 1, 0x84000005, 0x8400000E, 0x84010000, 0x8600FF01, 0xFFFFFFFF])
+@pytest.mark.parametrize("func", [0, 1, 0x84000005, 0x8400000E, 0x84020000, 0x8600FF00, 0xFFFFFFFF])
 def test_unknown_calls(psci, func):
     """What is not implemented is NOT_SUPPORTED, sign-extended to 64 bits."""
     assert call(psci, func).x[0] == M64
@@ -49,6 +49,32 @@ def test_features_agree_with_the_table(psci):
     for func in [*range(0x84000000, 0x84000060), *range(0xC4000000, 0xC4000060), 0x80000000]:
         known = func in CALLS and (func & 0xFF < 0x20)
         assert x0(psci, FEATURES, func) == (0 if known else -1), hex(func)
+
+
+def test_the_sve_hint_is_not_part_of_the_function(psci):
+    """Bit 16 of a fast call is a hint (SMCCC 1.3), of a yielding call part of its number."""
+    assert call(psci, 0x84010000).x[0] == 0x10001
+    assert call(psci, 0x04010000).x[0] == M64
+
+
+def test_the_vendor_is_named(psci):
+    """The call UID of vendor-specific services is ours, not another hypervisor's."""
+    uid = call(psci, 0x8600FF01).x
+    assert all(0 < word < 1 << 32 for word in uid)
+    assert uid != (0xB66FB428, 0xE911C52E, 0x564BCAA9, 0x743A004D)  # KVM's
+    assert call(psci, 0x8600FF03).x[:2] == (1, 0)
+
+
+def test_stolen_time_is_offered_where_there_is_some(psci):
+    """Without a structure no call admits to stolen time, with one all do."""
+    for func, arg in ((0x80000001, 0xC5000020), (0xC5000020, 0xC5000021), (0xC5000021, 0)):
+        assert x0(psci, func, arg) == -1
+    psci = Psci(MPIDRS, stolen_time=lambda vcpu: 0x2F800000 + 64 * vcpu)
+    assert x0(psci, 0x80000001, 0xC5000020) == 0
+    assert x0(psci, 0xC5000020, 0xC5000020) == 0
+    assert x0(psci, 0xC5000020, 0xC5000021) == 0
+    assert x0(psci, 0xC5000020, 0xC5000022) == -1
+    assert x0(psci, 0xC5000021, 0, vcpu=2) == 0x2F800080
 
 
 def test_upper_half_of_the_function_id_is_ignored(psci):
@@ -186,10 +212,12 @@ def test_migrate_info_type(psci):
 
 
 def test_cpu_suspend(psci):
-    """Standby answers SUCCESS; reserved bits and a bad entry are refused."""
+    """Standby answers SUCCESS, power-down begins anew; bad states and entries are refused."""
     result = call(psci, 0xC4000001, 0, 0, 0)
-    assert (result.action, result.x[0]) == (Action.STANDBY, 0)
-    assert x0(psci, 0xC4000001, 0x10000, 0x80000000) == 0
+    assert (result.action, result.x[0], result.start) == (Action.STANDBY, 0, None)
+    result = call(psci, 0xC4000001, 0x10000, 0x80000000, 7)
+    assert (result.action, result.x) == (Action.POWERDOWN, None)
+    assert result.start == Start(0x80000000, 7)
     assert x0(psci, 0xC4000001, 0x10000, 0) == -9
     assert x0(psci, 0x84000001, 0x80000000) == -2
 

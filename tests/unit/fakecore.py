@@ -221,6 +221,13 @@ class FakeLib:
             p[0] = v
         return 0
 
+    def vm_stolen_time(self, vm: Any, gpa: int) -> int:
+        self._of(vm).stolen = gpa
+        return 0
+
+    def vcpu_standby(self, vm: Any, cpu: int) -> int:
+        return 0
+
     def vcpu_reset(self, vm: Any, cpu: int) -> int:
         return 0
 

@@ -261,6 +261,35 @@ def test_cpus_are_named_by_mpidr() -> None:
     assert words(node(devtree.parse(blob, "x"), "cpus/cpu@80000000f").props["reg"]) == [8, 0xF]
 
 
+def test_the_topology_is_a_cpu_map() -> None:
+    """Sockets, cores and threads hold each CPU once, in the order of the vCPUs."""
+    blob = machdep.build_fdt(rec(), 8, [], topology=(2, 2, 2))
+    dtc(blob)
+    tree = devtree.parse(blob, "x")
+    phandles = [
+        words(c.props["phandle"])[0]
+        for c in node(tree, "cpus").children
+        if c.name.startswith("cpu@")
+    ]
+    found = [
+        words(node(tree, f"cpus/cpu-map/socket{s}/cluster0/core{c}/thread{t}").props["cpu"])[0]
+        for s in range(2)
+        for c in range(2)
+        for t in range(2)
+    ]
+    assert found == phandles
+    tree = devtree.parse(machdep.build_fdt(rec(), 4, [], topology=(2, 2, 1)), "x")
+    assert "cpu" in node(tree, "cpus/cpu-map/socket1/cluster0/core1").props
+    assert tree.root.find("cpus/cpu-map/socket2") is None
+
+
+def test_the_conduit_of_psci_is_what_was_asked_for() -> None:
+    """HVC unless it is to be SMC."""
+    for conduit in ("hvc", "smc"):
+        tree = devtree.parse(machdep.build_fdt(rec(), 1, [], conduit=conduit), "x")
+        assert node(tree, "psci").strings("method") == [conduit]
+
+
 def test_the_gic_has_a_redistributor_for_each_vcpu() -> None:
     """GICD and GICR windows come from the address table; 128 KiB a vCPU."""
     gic = node(build(cpus=3), "interrupt-controller")

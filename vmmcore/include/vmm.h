@@ -208,6 +208,11 @@ int vm_copyout(struct vm *vm, const void *buf, uint64_t gpa, uint64_t len);
 int vm_dirty_log_start(struct vm *vm, uint64_t gpa, uint64_t len);
 /* One bit a page, lowest address first; returns and clears. */
 int vm_dirty_log_get(struct vm *vm, uint64_t gpa, uint64_t len, uint8_t *bitmap, size_t size);
+/*
+ * Stolen time of the vCPUs (Arm DEN 0057): adds 64 KiB of memory at `gpa` that
+ * the guest can read, with the structure of vCPU n at gpa + 64 n. EEXIST: it has.
+ */
+int vm_stolen_time(struct vm *vm, uint64_t gpa);
 /* Guest virtual to physical with the vCPU's stage 1; *fault = 1: no translation. */
 int vm_gla2gpa(struct vm *vm, int vcpu, uint64_t gla, int prot, uint64_t *gpa, int *fault);
 /* Guest physical to host-emulated PA with its stage-2 descriptor; ENOENT: not mapped yet. */
@@ -229,6 +234,11 @@ int vm_resume_cpu(struct vm *vm, int vcpu);
 int vm_set_topology(struct vm *vm, int sockets, int cores, int threads, int maxcpus);
 int vm_get_topology(struct vm *vm, int *sockets, int *cores, int *threads, int *maxcpus);
 int vcpu_reset(struct vm *vm, int vcpu);
+/*
+ * The next vm_run() does not enter the guest: it waits for an interrupt for the
+ * vCPU, as WFI does, and returns with a WFI exit.
+ */
+int vcpu_standby(struct vm *vm, int vcpu);
 /*
  * Run until userland has something to do. Blocks all signals' effects: call it
  * from a vCPU thread. EBUSY: the vCPU is running elsewhere. EINVAL: not active,

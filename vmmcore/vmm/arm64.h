@@ -63,6 +63,7 @@ enum {
 	PENDING_INST_EMUL = 1,
 	PENDING_REG_EMUL = 2,
 	PENDING_WFI = 3, /* asleep in WFI */
+	PENDING_STANDBY = 4, /* the same, with an exit at its end */
 };
 
 struct hypctx {
@@ -80,6 +81,7 @@ struct hypctx {
 	uint32_t dbg_oslock;
 	uint32_t caps; /* bit VM_CAP_x */
 	uint32_t pending; /* PENDING_* */
+	uint64_t stolen_ns; /* what the guest was told (vmm_stolen.c) */
 	uint64_t wfi_until; /* WFIT: counter value; UINT64_MAX: none */
 	struct vie_seq vie;
 
@@ -107,6 +109,7 @@ struct hyp {
 	uint64_t vttbr_el2; /* as last activated */
 	uint64_t vtcr_el2;
 	uint64_t features; /* bit PE_FEAT_x of the PEs it runs on */
+	uint64_t stolen_gpa; /* stolen time structures; 0: none */
 	uint32_t vhe;
 	uint32_t list_regs;
 	uint32_t vmid_bits;

@@ -324,6 +324,22 @@ vcpu_reset(struct vm *vm, int vcpu)
 	return (0);
 }
 
+int
+vcpu_standby(struct vm *vm, int vcpu)
+{
+	struct hypctx *hypctx = vm_ctx(vm, vcpu);
+	int error;
+
+	if (hypctx == NULL)
+		return (EINVAL);
+	if ((error = vcpu_freeze(vm, hypctx)) != 0)
+		return (error);
+	hypctx->pending = PENDING_STANDBY;
+	hypctx->wfi_until = UINT64_MAX;
+	vcpu_thaw(vm, hypctx);
+	return (0);
+}
+
 /* -- injection ------------------------------------------------------------------------ */
 
 int

@@ -285,6 +285,7 @@ static int
 check_reasons(struct run *r, bool *enter)
 {
 	struct hypctx *hypctx = r->hypctx;
+	bool standby;
 
 	*enter = false;
 	if (atomic_load(&r->hyp->suspend) != 0)
@@ -300,8 +301,13 @@ check_reasons(struct run *r, bool *enter)
 		vcpu_sleep(r, UINT64_MAX);
 		return (RUN_AGAIN);
 	}
-	if (hypctx->pending == PENDING_WFI && !wfi_over(r))
+	standby = hypctx->pending == PENDING_STANDBY;
+	if ((standby || hypctx->pending == PENDING_WFI) && !wfi_over(r))
 		return (RUN_AGAIN);
+	if (standby) {
+		r->vme->exitcode = VM_EXITCODE_WFI;
+		return (RUN_EXIT);
+	}
 	*enter = true;
 	return (RUN_AGAIN);
 }
@@ -324,6 +330,8 @@ enter_guest(struct run *r)
 	int type;
 
 	set_mdcr(hypctx);
+	if (r->hyp->stolen_gpa != 0)
+		vm_stolen_update(r->vm, hypctx, r->vcpu);
 	epoch = atomic_load(&r->hyp->s2_epoch);
 	if (r->vcpu->s2_seen != epoch) {
 		vmm_s2_tlbi_all(r->pcpu, r->hyp);

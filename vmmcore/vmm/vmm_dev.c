@@ -381,6 +381,7 @@ vm_close(struct vm *vm)
 	if (vm->runner)
 		(void)vm_run_end(vm);
 	pcpu_forget(vm);
+	vm_stolen_close(vm);
 	for (int i = 0; i < SEG_CONTROL; i++) {
 		if (vm->seg[i].base != NULL)
 			sys_unmap(vm->seg[i].base, atomic_load(&vm->seg[i].len));

@@ -101,6 +101,9 @@ struct pcpu;
 struct vcpu {
 	struct pcpu *pcpu;   /* where it last ran */
 	uint64_t s2_seen;    /* stage-2 epoch its TLB has */
+	/* vmm_stolen.c: the account of the thread that runs it; tid 0: none open */
+	int sched_fd, sched_tid;
+	uint64_t waited, stolen_next;
 };
 
 struct vm_doorbell {
@@ -171,6 +174,10 @@ int vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int
 
 /* vmm_doorbell.c */
 bool vm_doorbell_ring(struct vm *vm, uint64_t gpa, unsigned size, uint64_t value);
+
+/* vmm_stolen.c: before an entry, from the vCPU's thread; give back what it holds */
+void vm_stolen_update(struct vm *vm, struct hypctx *hypctx, struct vcpu *vcpu);
+void vm_stolen_close(struct vm *vm);
 
 /* vmm_reset.c */
 void vm_reset_ctx(struct hyp *hyp, struct hypctx *hypctx);

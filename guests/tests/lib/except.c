@@ -70,3 +70,36 @@ exception_taken(unsigned vector, struct frame *f)
 		die("no exception on CPU %u: vector %u, esr %lx, far %lx, elr %lx, spsr %lx",
 		    this_cpu()->index, vector, f->esr, f->far, f->elr, f->spsr);
 }
+
+/* -- EL0 ----------------------------------------------------------------------------- */
+
+#define VEC_LOWER_SYNC 8
+#define SPSR_EL0 UINT64_C(0x3c0)
+#define SPSR_EL1H UINT64_C(0x3c5)
+
+static uint64_t el0_esr, el0_back;
+
+static void
+from_el0(struct frame *f)
+{
+	el0_esr = f->esr;
+	f->elr = el0_back;
+	f->spsr = SPSR_EL1H;
+}
+
+uint64_t
+el0_run(uint64_t va)
+{
+	void (*old)(struct frame *) = exception_hook[VEC_LOWER_SYNC];
+
+	exception_hook[VEC_LOWER_SYNC] = from_el0;
+	/* Registers that the code at EL0 may change are lost. */
+	__asm__ volatile("adr x9, 1f\n str x9, %0\n msr elr_el1, %1\n msr spsr_el1, %2\n"
+			 "isb\n eret\n 1:"
+			 : "=m"(el0_back)
+			 : "r"(va), "r"(SPSR_EL0)
+			 : "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11",
+			 "x12", "x13", "x14", "x15", "x16", "x17", "x30", "memory", "cc");
+	exception_hook[VEC_LOWER_SYNC] = old;
+	return (el0_esr);
+}

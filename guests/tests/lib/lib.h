@@ -31,6 +31,8 @@ void info(const char *text, ...) __attribute__((format(printf, 1, 2)));
 /* The end at once: FAIL and the totals, without test_main(). */
 void die(const char *why, ...) __attribute__((format(printf, 1, 2), noreturn));
 void finish(void) __attribute__((noreturn));
+/* The totals alone, for a test that ends the machine in its own way. */
+void summary(void);
 
 /* A word "name=value" or "name" of the kernel's command line. */
 uint64_t arg_number(const char *name, uint64_t otherwise);
@@ -190,6 +192,11 @@ struct caught {
 };
 void catch_begin(struct caught *);
 void catch_end(void);
+/*
+ * Run at EL0 from `va`, which is mapped for it (PTE_EL0), until the first
+ * synchronous exception: its ESR. Interrupts are masked there.
+ */
+uint64_t el0_run(uint64_t va);
 #define ESR_EC(esr) ((unsigned)((esr) >> 26) & 0x3f)
 
 /* -- gic.c: GICv3 --------------------------------------------------------------------------- */

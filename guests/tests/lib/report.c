@@ -69,10 +69,17 @@ totals(const char *fmt, ...)
 }
 
 void
-finish(void)
+summary(void)
 {
 	console_lock();
 	totals("DONE %u passed, %u failed, %u skipped\n", passed, failed, skipped);
+	console_unlock();
+}
+
+void
+finish(void)
+{
+	summary();
 	psci(PSCI_SYSTEM_OFF, 0, 0, 0);
 	for (;;)
 		wfi();
