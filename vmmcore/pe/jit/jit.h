@@ -13,7 +13,7 @@
 
 /* In the 32 KiB of a code page, behind its predecoded instructions. */
 #define JIT_ENTRIES 20480u /* 1024 addresses */
-#define JIT_COUNTS 28672u /* 1024 bytes: executions before translation */
+#define JIT_COUNTS 18432u  /* 1024 bytes: executions before translation */
 
 /* Besides INSN_*: not translated, nothing ran. */
 #define JIT_COLD 4
