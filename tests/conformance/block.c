@@ -131,6 +131,8 @@ emit_mem(struct block *b, unsigned n, uint32_t word)
 	if (indexed) /* and x26, xN, #0x78 */
 		emit(b, 0x927d0c00 | rng_below(&b->rng, 23) << 5 | R_INDEX);
 	emit_const(b, R_BASE, (uint32_t)base);
+	if (!hole && rng_below(&b->rng, 8) == 0) /* movk, lsl #48: a tag */
+		emit(b, 0xf2e00000 | rng_below(&b->rng, 256) << 13 | R_BASE);
 	/* off by a little: unaligned where that is allowed */
 	if (!indexed && !hole && row->class != CL_ATOMIC && row->kind == K_MEM &&
 	    rng_below(&b->rng, 3) == 0)
@@ -149,6 +151,8 @@ emit_exclusive(struct block *b)
 	emit(b, 0x085f7c00 | size << 30 | R_BASE << 5 | rt);
 	if (rng_below(&b->rng, 4) == 0)
 		emit(b, 0xd503305f); /* clrex */
+	if (rng_below(&b->rng, 6) == 0) /* somewhere else */
+		emit(b, 0x91000000 | 16 << 10 | R_BASE << 5 | R_BASE);
 	emit(b, 0x08007c00 | size << 30 | rs << 16 | R_BASE << 5 | rt2);
 }
 
@@ -161,16 +165,21 @@ emit_branch(struct block *b, unsigned now, unsigned count, struct fixup *fix, un
 
 	if (k < 2 && now > 0) { /* backward */
 		target = rng_below(&b->rng, now);
+		k = rng_below(&b->rng, 8);
 		emit(b, 0xf1000400 | R_COUNT << 5 | R_COUNT); /* subs x25, x25, #1 */
+		if (k >= 2)
+			emit(b, (k < 7 ? 0xb7f80040 : 0xb7f80060) | R_COUNT); /* tbnz x25, #63 */
 		fix[*nfix] = (struct fixup){ b->n, target };
 		(*nfix)++;
-		switch (rng_below(&b->rng, 2)) {
-		case 0:
-			emit(b, 0x5400000a); /* b.ge */
-			break;
-		default:
-			emit(b, 0xb6f80000 | R_COUNT); /* tbz x25, #63 */
-			break;
+		if (k < 7) { /* b.ge, tbz x25, b, bl, cbz xzr, tbz, cbnz */
+			static const uint32_t jump[] = { 0x5400000a, 0xb6f80000 | R_COUNT,
+				0x14000000, 0x94000000, 0xb400001f, 0x36f8001f,
+				0xb5000000 | R_INDEX };
+
+			emit(b, jump[k]);
+		} else {
+			emit(b, 0x10000000 | R_TARGET);
+			emit(b, 0xd63f0000 | R_TARGET << 5);
 		}
 		return;
 	}

@@ -27,7 +27,8 @@
 #define INSN_STRIDE 32u /* bytes of a slot: ldp, 4 words, two exits */
 #define INSN_SLOTS (CODE_LEN / INSN_STRIDE)
 #define BLOCK_STRIDE 1024u
-#define BLOCK_SLOTS (CODE_LEN / BLOCK_STRIDE)
+#define BLOCK_START 896u /* so that one in four goes across a page */
+#define BLOCK_SLOTS ((CODE_LEN - BLOCK_START) / BLOCK_STRIDE)
 #define BLOCK_WORDS (BLOCK_STRIDE / 4 - 3)
 
 #define NOP 0xd503201fu
@@ -130,6 +131,7 @@ bool group_make(struct group *, uint64_t seed, unsigned each, unsigned tests, un
 void group_next(struct group *);
 uint64_t gen_integer(struct rng *);
 void gen_vector(struct rng *, uint64_t v[2]);
+void gen_special(struct rng *, unsigned size, uint64_t v[2]);
 uint32_t gen_fpcr(struct rng *);
 uint32_t gen_word(struct rng *, unsigned row, unsigned variant);
 /* Distance from the base register to the address, and the alignment wanted. */

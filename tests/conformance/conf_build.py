@@ -42,11 +42,17 @@ def stale(target: Path, sources: list[Path]) -> bool:
     return any(s.stat().st_mtime > made for s in sources)
 
 
-def generate(out: Path, pe: Path) -> None:
-    """The decoder of `pe`, and the rows for the generator from the real tables."""
+def generate(out: Path, mutants: bool) -> None:
+    """The decoder, with seeded bugs if asked, and the rows for the generator."""
     rows.write(out)
-    tables = [pe / t.name for t in rows.TABLES]
-    run_tool([sys.executable, CORE / "tools" / "gen_decode.py", out, *tables])
+    target = out / "gen" if mutants else out
+    run_tool([sys.executable, CORE / "tools" / "gen_decode.py", target, *rows.TABLES])
+    if mutants:
+        import mutants as seeded
+
+        for source in (target / "pe").glob("a64_*"):
+            text = seeded.mutate(source.name, source.read_text())
+            seeded.write_if_changed(out / "pe" / source.name, text)
 
 
 def compile_all(
@@ -66,10 +72,17 @@ def compile_all(
 
 
 def pe_sources(core: Path, out: Path) -> tuple[list[Path], list[Path]]:
-    """The PE's C files and everything they include."""
+    """The C files of the PE and the host layer below, and everything they include."""
     pe = core / "pe"
-    sources = [*sorted(pe.rglob("*.c")), out / "pe" / "a64_decode.c"]
-    depends = [*pe.rglob("*.h"), *pe.rglob("*.def"), *pe.rglob("*.inc"), out / "pe" / "a64_ops.h"]
+    sources = [*sorted(pe.rglob("*.c")), *sorted((core / "sys").glob("*.c"))]
+    sources.append(out / "pe" / "a64_decode.c")
+    depends = [
+        *(core / "sys").glob("*.h"),
+        *pe.rglob("*.h"),
+        *pe.rglob("*.def"),
+        *pe.rglob("*.inc"),
+        out / "pe" / "a64_ops.h",
+    ]
     return sources, depends
 
 
@@ -90,13 +103,14 @@ def build_host(out: Path, mutants: bool = False) -> Path:
     flags = list(CFLAGS)
     core, out = sources_of(out, mutants)
     if mutants:
-        flags.append("-DPE_MUTANTS")
-    generate(out, core / "pe")
+        flags += ["-include", str(HERE / "mutant.h")]
+    generate(out, mutants)
     includes = [f"-I{d}" for d in (core, CORE / "include", out, HERE)]
     sources, depends = pe_sources(core, out)
     own = [HERE / "conf.h", out / "rows.inc"]
     objects = compile_all(out, sources, [*flags, *includes], depends)
-    objects += compile_all(out, [*SHARED, HERE / "exec_host.c"], [*flags, *includes], depends + own)
+    shared = [*SHARED, HERE / "exec_host.c", *([HERE / "mutant.c"] if mutants else [])]
+    objects += compile_all(out, shared, [*flags, *includes], depends + own)
     program = out / "conf_host"
     if stale(program, objects):
         run_tool(["gcc", *objects, "-o", program, "-lm", "-pthread"])
@@ -118,9 +132,9 @@ def build_fp(out: Path, mutants: bool = False) -> Path:
     flags = [*CFLAGS, "-fPIC", "-Wno-unused-function"]
     core, out = sources_of(out, mutants)
     if mutants:
-        flags.append("-DPE_MUTANTS")
-    generate(out, core / "pe")
-    own = [HERE / "fp_check.c"]
+        flags += ["-include", str(HERE / "mutant.h")]
+    generate(out, mutants)
+    own = [HERE / "fp_check.c", *([HERE / "mutant.c"] if mutants else [])]
     sources = [*sorted((core / "pe").glob("fp*.c")), *own]
     headers = [*(core / "pe").glob("*.h"), *(core / "pe").glob("*.def"), out / "pe" / "a64_ops.h"]
     program = out / "fp_check.so"

@@ -80,12 +80,12 @@ def combinations() -> Iterator[Combination]:
             yield Combination(op, size, extra, mode, control)
 
 
-def load(mutants: bool = False) -> ctypes.CDLL:
+def load(path: Path | None = None) -> ctypes.CDLL:
     """fp_check.c with the PE's arithmetic; SoftFloat's names come from its wheel."""
     import softfloatpy
 
     ctypes.CDLL(str(softfloatpy._core.__file__), mode=os.RTLD_GLOBAL | os.RTLD_LAZY)
-    lib = ctypes.CDLL(str(build.build_fp(build.build_dir(), mutants)))
+    lib = ctypes.CDLL(str(path or build.build_fp(build.build_dir())))
     lib.fp_check.restype = ctypes.c_uint64
     lib.fp_check.argtypes = [
         *(4 * [ctypes.c_uint]),
@@ -130,9 +130,10 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=SMALL)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lib", type=Path, help="another fp_check.so")
     args = parser.parse_args(argv)
     began = time.monotonic()
-    tests, wrong, lines = run(load(), args.seed, args.count)
+    tests, wrong, lines = run(load(args.lib), args.seed, args.count)
     print(f"floating point: seed {args.seed}", *lines, sep="\n")
     print(table(tests, wrong, time.monotonic() - began))
     return sum(wrong.values()) != 0

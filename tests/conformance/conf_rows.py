@@ -141,6 +141,15 @@ def float_edges(bits: int) -> list[int]:
     return values + [v | 1 << (bits - 1) for v in values]
 
 
+def float_specials(bits: int) -> list[int]:
+    """Zero, denormal, one, the largest, infinity, NaNs (one of each kind), of both signs."""
+    exp, frac = FORMATS[bits]
+    top = ((1 << exp) - 1) << frac
+    values = [0, 1, ((1 << (exp - 1)) - 1) << frac, 1 << frac, top - 1, top]
+    values += [top | 1 << (frac - 2), top | 1 << (frac - 1) | 3]
+    return values + [v | 1 << (bits - 1) for v in values]
+
+
 def array(name: str, values: list[int]) -> str:
     items = ", ".join(f"UINT64_C({v:#x})" for v in values)
     return f"static const uint64_t {name}[] = {{ {items} }};\n"
@@ -156,6 +165,7 @@ def rows_inc(rows: list[Row]) -> str:
     out.append("#define FIELD(v, lo, n) (((v) >> (lo)) & ((1u << (n)) - 1))\n")
     out.append(array("edges_int", INTS))
     out += [array(f"edges_{bits}", float_edges(bits)) for bits in FORMATS]
+    out += [array(f"specials_{bits}", float_specials(bits)) for bits in FORMATS]
     out.append("const struct row rows[] = {\n")
     for row in rows:
         what = f"{row_class(row)}, {row_kind(row)}, {row_flags(row)}"

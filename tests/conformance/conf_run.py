@@ -50,7 +50,7 @@ NAMES += ["nzcv", "fpcr", "fpsr", "status", "mem", "pc", "far"]
 SIZES = {
     "small": {"each": 48, "tests": 310, "count": 30_000, "inputs": 4},
     "full": {"each": 640, "tests": 1200, "count": 2_000_000, "inputs": 4},
-    "quick": {"each": 16, "tests": 24, "count": 2_000, "inputs": 2},
+    "quick": {"each": 16, "tests": 40, "count": 2_000, "inputs": 2},
 }
 
 

@@ -158,7 +158,7 @@ insn_detail(uint64_t seed, unsigned each, unsigned tests, unsigned n)
 static uint64_t
 block_va(unsigned n)
 {
-	return (CODE_BASE + n % BLOCK_SLOTS * BLOCK_STRIDE);
+	return (CODE_BASE + BLOCK_START + n % BLOCK_SLOTS * BLOCK_STRIDE);
 }
 
 static void

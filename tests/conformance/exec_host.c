@@ -7,6 +7,8 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "conf.h"
 #include "pe/pe_internal.h"
@@ -26,20 +28,24 @@
 #define D_PXN BIT(53)
 #define D_UXN BIT(54)
 
-static uint8_t ram[CODE_LEN + DATA_LEN] __attribute__((aligned(4096)));
+static uint8_t code[CODE_LEN] __attribute__((aligned(4096)));
+/*
+ * The data pages twice: in one piece for the driver, and for the PE with a hole
+ * between them, so that an access across the page cannot run on by luck.
+ */
+static uint8_t *data, *apart[DATA_LEN / 4096];
 static uint8_t sys[SYS_LEN] __attribute__((aligned(4096)));
 static struct pe *pe;
 static _Atomic uint64_t epoch;
-#ifdef PE_MUTANTS
-int pe_mutant;
-#endif
 
 static void *
 pa2hva(void *ctx, uint64_t pa, size_t len, int prot)
 {
 	(void)ctx, (void)prot;
-	if (pa >= CODE_BASE && pa - CODE_BASE <= sizeof(ram) - len)
-		return (ram + (pa - CODE_BASE));
+	if (pa >= CODE_BASE && pa < DATA_BASE)
+		return (code + (pa - CODE_BASE));
+	if (pa >= DATA_BASE && pa < DATA_BASE + DATA_LEN)
+		return (apart[(pa - DATA_BASE) >> 12] + (pa & 0xfff));
 	if (pa >= SYS_BASE && pa - SYS_BASE <= sizeof(sys) - len)
 		return (sys + (pa - SYS_BASE));
 	return (NULL);
@@ -69,8 +75,26 @@ map_page(uint64_t table, uint64_t va, uint64_t flags)
 static void
 build_memory(void)
 {
+	const int prot = PROT_READ | PROT_WRITE;
 	const uint32_t hvc = 0xd4000002;
+	int fd = memfd_create("data", 0);
 	unsigned i;
+
+	if (fd < 0 || ftruncate(fd, DATA_LEN) != 0)
+		exit(1);
+	data = mmap(NULL, DATA_LEN, prot, MAP_SHARED, fd, 0);
+	if (data == MAP_FAILED)
+		exit(1);
+	for (i = 0; i < DATA_LEN / 4096; i++) {
+		/* three pages reserved, the middle one used */
+		uint8_t *p = mmap(NULL, 3 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (p == MAP_FAILED)
+			exit(1);
+		apart[i] = mmap(p + 4096, 4096, prot, MAP_SHARED | MAP_FIXED, fd, (off_t)i * 4096);
+		if (apart[i] == MAP_FAILED)
+			exit(1);
+	}
 
 	for (i = 0; i < 0x800; i += 128)
 		memcpy(sys + i, &hvc, sizeof(hvc));
@@ -118,13 +142,13 @@ build_pe(const struct pe_config *cfg)
 uint32_t *
 exec_code(void)
 {
-	return ((uint32_t *)(void *)ram);
+	return ((uint32_t *)(void *)code);
 }
 
 uint64_t *
 exec_scratch(void)
 {
-	return ((uint64_t *)(void *)(ram + (SCRATCH - CODE_BASE)));
+	return ((uint64_t *)(void *)(data + (SCRATCH - DATA_BASE)));
 }
 
 uint32_t
@@ -168,7 +192,8 @@ classify(struct conf_state *s)
 	case EC_IABT_LOWER:
 	case EC_PC_ALIGN:
 		s->status = ST_FAULT;
-		s->far = pe->sr[SR_FAR_EL1];
+		/* without the tag, as Linux hands it to a signal handler */
+		s->far = pe->sr[SR_FAR_EL1] & GENMASK(55, 0);
 		break;
 	case EC_BRK64:
 		s->status = ST_TRAP;
@@ -227,7 +252,8 @@ main(int argc, char **argv)
 {
 	const char *engine = getenv("CONF_ENGINE");
 	struct pe_config cfg = {
-		.features = ~UINT64_C(0) & ~BIT(PE_FEAT_PAuth),
+		/* QEMU 7.2 has no LSE2 */
+		.features = ~UINT64_C(0) & ~BIT(PE_FEAT_PAuth) & ~BIT(PE_FEAT_LSE2),
 		.vmid_bits = 16,
 	};
 
@@ -240,9 +266,6 @@ main(int argc, char **argv)
 		fprintf(stderr, "no engine '%s'; there are interp and jit\n", engine);
 		return (2);
 	}
-#ifdef PE_MUTANTS
-	pe_mutant = getenv("PE_MUTANT") != NULL ? atoi(getenv("PE_MUTANT")) : 0;
-#endif
 	build_memory();
 	build_pe(&cfg);
 	return (conf_main(argc, argv));

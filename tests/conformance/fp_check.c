@@ -104,25 +104,31 @@ next(uint64_t *s)
 	return (z ^ (z >> 31));
 }
 
+static uint64_t
+special(uint64_t *s, unsigned sz)
+{
+	uint64_t k = next(s), frac_mask = (UINT64_C(1) << fp_frac_bits(sz)) - 1;
+	uint64_t one = fp_expand_imm(sz, 0x70), inf = fp_infinity(sz, false);
+	const uint64_t values[16] = { 0, 1, frac_mask, frac_mask + 1, frac_mask + 2, one, one + 1,
+		one - 1, inf - 1, inf, inf | 1, inf | (k >> 8 & (frac_mask >> 1)) | 1,
+		inf | (frac_mask + 1) >> 1, inf | frac_mask, k >> 8 & frac_mask,
+		(frac_mask + 1) << 1 };
+
+	return (values[k & 15] | ((k & 16) != 0 ? fp_sign_bit(sz) : 0));
+}
+
 /* Special, uniform, few significant bits, or close in exponent to `near`. */
 static uint64_t
 number(uint64_t *s, unsigned sz, uint64_t near)
 {
 	uint64_t k = next(s), frac_mask = (UINT64_C(1) << fp_frac_bits(sz)) - 1;
-	uint64_t sign = (k >> 63) != 0 ? fp_sign_bit(sz) : 0, one, inf = fp_infinity(sz, false);
+	uint64_t sign = (k >> 63) != 0 ? fp_sign_bit(sz) : 0, inf = fp_infinity(sz, false);
 	int64_t e, emax = (int64_t)(UINT64_C(1) << fp_exp_bits(sz)) - 1;
 	unsigned f = fp_frac_bits(sz);
 
-	one = (uint64_t)(emax >> 1) << f;
 	switch (k & 15) {
-	case 0: {
-		const uint64_t special[16] = { 0, 1, frac_mask, frac_mask + 1, frac_mask + 2, one,
-			one + 1, one - 1, inf - 1, inf, inf | 1,
-			inf | (k >> 8 & (frac_mask >> 1)) | 1, inf | (frac_mask + 1) >> 1,
-			inf | frac_mask, k >> 8 & frac_mask, (frac_mask + 1) << 1 };
-
-		return (sign | special[k >> 4 & 15]);
-	}
+	case 0:
+		return (special(s, sz));
 	case 1: /* denormal or next to it */
 		return (sign | (next(s) & (frac_mask >> (k >> 8) % f)));
 	case 2: /* a NaN */
@@ -588,6 +594,11 @@ fp_check(unsigned op, unsigned sz, unsigned extra, unsigned mode, uint32_t fpcr,
 			a = number(&s, sz, fp_default_nan(sz) >> 1);
 			b = number(&s, sz, a);
 			c = number(&s, sz, b);
+			if ((n & 7) == 0) { /* meetings of special operands */
+				a = special(&s, sz);
+				b = special(&s, sz);
+				c = special(&s, sz);
+			}
 		}
 		/* The host may answer when Inexact has been seen. */
 		before = fp.fpsr = (next(&s) & 1) != 0 ? FPSR_IXC : 0;

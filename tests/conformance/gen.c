@@ -2,8 +2,8 @@
  * Inputs for single instructions: encodings of a row, stratified over register
  * aliases and boundary immediates, and states with edge values.
  *
- * Integer arithmetic only, and no order of evaluation that C leaves open: both
- * executors must draw the same numbers.
+ * No arithmetic that rounds in a way of its own and no order of evaluation that
+ * C leaves open: both executors must draw the same numbers.
  */
 #include <string.h>
 
@@ -70,8 +70,23 @@ gen_vector(struct rng *r, uint64_t v[2])
 		return;
 	}
 	if (kind == 2) {
-		v[0] = gen_integer(r);
-		v[1] = gen_integer(r);
+		for (i = 0; i < 2; i++, k >>= 8) {
+			int64_t n = (int64_t)gen_integer(r);
+			float f[2];
+			double d;
+
+			if ((k & 8) != 0)
+				n = (int32_t)n;
+			d = (double)n;
+			f[0] = f[1] = (float)n;
+			/* the integer, or floats with its value */
+			if ((k & 0x30) == 0x10)
+				memcpy(&v[i], f, sizeof(f));
+			else if ((k & 0x30) == 0x20)
+				memcpy(&v[i], &d, sizeof(d));
+			else
+				v[i] = (uint64_t)n;
+		}
 		return;
 	}
 	k >>= 3;
@@ -97,6 +112,26 @@ gen_vector(struct rng *r, uint64_t v[2])
 
 			v[i] = (k & 3) > 1 ? EDGE(edges_64, n & 0xffff) : near_one(n, 64, 52);
 		}
+	}
+}
+
+/* Lanes of one size that are all zeros, infinities, NaNs, denormals, ones. */
+void
+gen_special(struct rng *r, unsigned size, uint64_t v[2])
+{
+	uint64_t k = rng_next(r);
+	unsigned i;
+
+	v[0] = v[1] = 0;
+	if (size == 0) {
+		for (i = 0; i < 8; i++, k >>= 4)
+			v[i / 4] |= specials_16[k & 15] << (i % 4 * 16);
+	} else if (size == 1) {
+		for (i = 0; i < 4; i++, k >>= 4)
+			v[i / 2] |= specials_32[k & 15] << (i % 2 * 32);
+	} else {
+		for (i = 0; i < 2; i++, k >>= 4)
+			v[i] = specials_64[k & 15];
 	}
 }
 
@@ -288,8 +323,11 @@ place(struct group *g)
 	if (gen_is_literal(word))
 		return;
 	off = gen_offset(word, x, &align);
-	base = g->hole ? HOLE + (rng_next(&g->rng) & 0xff0) : target(&g->rng, align);
+	base =
+	    g->hole ? HOLE + (rng_next(&g->rng) & 0xfff) / align * align : target(&g->rng, align);
 	base -= (uint64_t)off;
+	if (!g->hole && (rng_next(&g->rng) & 7) == 0) /* a tag: TBI0 is on under Linux */
+		base ^= rng_next(&g->rng) << 56;
 	if (rn != 31)
 		x[rn] = base;
 	else
@@ -447,7 +485,10 @@ group_next(struct group *g)
 	for (i = 0; i < g->nx; i++)
 		s->x[g->xs[i]] = gen_integer(&g->rng);
 	for (i = 0; i < g->nv; i++)
-		gen_vector(&g->rng, s->v[g->vs[i]]);
+		if ((k & 0x7000) == 0)
+			gen_special(&g->rng, (k >> 16 & 255) * 3 >> 8, s->v[g->vs[i]]);
+		else
+			gen_vector(&g->rng, s->v[g->vs[i]]);
 	if ((k & 7) == 0) { /* equal operands: CMP, CAS, STXR that succeed */
 		if ((row->flags & ROW_X) != 0 && rm != 31)
 			s->x[rm] = s->x[(k & 8) != 0 || rn == 31 ? rd % 31 : rn];

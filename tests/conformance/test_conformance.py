@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import conf_build
 import conf_fp
 import conf_rows
 import conf_run
 import harness
 import known
+import mutant_list
+import mutants
 import pytest
 
 SEED = int(os.environ.get("CONF_SEED", "1"))
@@ -77,6 +80,14 @@ def test_exception_list_is_short() -> None:
         assert entry.reason
         for row in entry.rows:
             assert classes[row] not in ("integer", "branch", "load/store"), row
+
+
+def test_every_mutant_has_its_place() -> None:
+    """The text that each seeded bug replaces is still there: `make mutants` can be built."""
+    pe = conf_build.CORE / "pe"
+    assert len(mutant_list.MUTANTS) == 100
+    for name in {m.file for m in mutant_list.MUTANTS} - {mutants.GENERATED}:
+        assert "MUT(" in mutants.mutate(name, (pe / name).read_text())
 
 
 def test_a_difference_is_seen(executors: conf_run.Executors, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
     pin.py --update REASON    append the new hash with the reason
 
 Responsible for: the file and the comparison.  Not for decoding: sweep.c.  A line of the file
-is the number of rows, of UNDEFINED words, the hash, and why it changed; the last one counts.
+is the number of UNDEFINED words, the hash, and why it changed; the last one counts.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import harness
 PIN = Path(__file__).resolve().parent / "undefined.pin"
 
 
-def sweep_all(sweep: Path) -> tuple[str, str, str]:
-    """Rows, UNDEFINED words and hash, of all words."""
+def sweep_all(sweep: Path) -> tuple[str, str]:
+    """How many words are UNDEFINED, and the hash of their set."""
     done = subprocess.run([sweep, "all", "2"], capture_output=True, text=True, check=True)
     m = re.match(r"rows (\d+) undefined (\d+) hash ([0-9a-f]{16})$", done.stdout.strip())
     if m is None:
         raise RuntimeError(done.stdout)
-    return m[1], m[2], m[3]
+    return m[2], m[3]
 
 
-def pinned() -> tuple[str, str, str]:
+def pinned() -> tuple[str, str]:
     """The same, as last agreed on."""
     lines = [s for s in PIN.read_text().splitlines() if s and not s.startswith("#")]
-    rows, words, digest, *_ = lines[-1].split(maxsplit=3)
-    return rows, words, digest
+    words, digest, *_ = lines[-1].split(maxsplit=2)
+    return words, digest
 
 
 def main(argv: list[str]) -> int:

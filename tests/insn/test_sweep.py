@@ -104,7 +104,6 @@ def test_all_words_decode(sweep: Path) -> None:
     """All 2^32 words decode without a crash; the set of UNDEFINED ones is the pinned one."""
     found = pin.sweep_all(sweep)
     print(*found)
-    assert int(found[0]) == len(generate.load_rows())
     assert found == pin.pinned(), "decided on purpose? tests/insn/pin.py --update REASON"
 
 
