@@ -326,6 +326,9 @@ emit_cold(struct tr *t, const struct cold *c)
 	x_here(x, c->from);
 	t->i = c->i;
 	switch (c->kind) {
+	case COLD_CODE:
+		c->code(t, c);
+		/* FALLTHROUGH */
 	case COLD_SLOW:
 		v_store_all(t, &c->v);
 		x_lea(x, true, RAX, x_mem(R13, (int32_t)(c->i * sizeof(struct insn))));

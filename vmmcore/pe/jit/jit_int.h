@@ -49,8 +49,12 @@ enum hf {
 	HF_FP_SWAPPED /* of the second with the first */
 };
 
-/* SLOW calls the handler, STEP leaves to the interpreter before the instruction. */
-enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN, COLD_STEP };
+/*
+ * SLOW calls the handler, STEP leaves to the interpreter before the instruction.
+ * CODE has t_cold_code's function emit something first, which may go back to
+ * where the jump came from; behind it, it is SLOW.
+ */
+enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN, COLD_STEP, COLD_CODE };
 
 /*
  * V registers that are in host registers at a point of the block: xmm2 to
@@ -66,7 +70,10 @@ struct vcache {
 	uint16_t clock; /* a block has too few uses to wrap it */
 };
 
+struct tr;
 struct cold {
+	void (*code)(struct tr *, const struct cold *); /* COLD_CODE */
+	uint32_t arg; /* for it */
 	struct vcache v, v_back; /* here, and where it comes back to */
 	bool fp_ok, fp_plain;
 	uint8_t *from, *back;
@@ -176,6 +183,9 @@ void t_handler(struct tr *, const struct insn *);
  * changed before.
  */
 void t_slow(struct tr *, unsigned cc);
+/* The same, with `code` emitted out of line before the handler call. */
+void t_slow_code(struct tr *, unsigned cc, void (*code)(struct tr *, const struct cold *),
+    uint32_t arg);
 /* The block loop calls it: slow paths of this instruction come back to here. */
 void t_slow_back(struct tr *);
 /* Count the block's instructions up to this one. */

@@ -181,12 +181,24 @@ t_slow(struct tr *t, unsigned cc)
 	t_cold(t, COLD_SLOW, x_jcc(&t->x, cc), 0);
 }
 
+void
+t_slow_code(struct tr *t, unsigned cc, void (*code)(struct tr *, const struct cold *), uint32_t arg)
+{
+	uint8_t *from = x_jcc(&t->x, cc);
+
+	t_cold(t, COLD_CODE, from, 0);
+	if (t->ncold > 0 && t->cold[t->ncold - 1].from == from) {
+		t->cold[t->ncold - 1].code = code;
+		t->cold[t->ncold - 1].arg = arg;
+	}
+}
+
 /* Where the slow paths of this instruction come back to: here. */
 void
 t_slow_back(struct tr *t)
 {
 	for (unsigned c = t->ncold; c-- > 0 && t->cold[c].i == t->i;)
-		if (t->cold[c].kind == COLD_SLOW) {
+		if (t->cold[c].kind == COLD_SLOW || t->cold[c].kind == COLD_CODE) {
 			t->cold[c].back = t->x.p;
 			t->cold[c].v_back = t->v;
 		}

@@ -41,6 +41,32 @@ fp_dest(struct tr *t, unsigned rd, unsigned n, unsigned m, unsigned a)
 	return (rd == n || rd == m || rd == a ? FP_R : v_write(t, rd));
 }
 
+/*
+ * Out of line: the exponent of scalar c->arg said that it may be 2^emin or a
+ * NaN. Back behind the jump when it is a zero, an infinity or some other.
+ */
+static void
+look_again(struct tr *t, const struct cold *c)
+{
+	struct x86 *x = &t->x;
+	bool dbl = (c->arg & 0x100) != 0;
+	int r = (int)(c->arg & 15);
+	uint8_t *nan = NULL;
+
+	if ((c->arg & FP_NAN << 12) != 0) {
+		x_v2(x, dbl ? V_UCOMISD : V_UCOMISS, r, r);
+		nan = x_jcc(x, CC_P);
+	}
+	/* Without the sign and rotated, 2^emin is 1. */
+	x_g_from_v(x, dbl, RAX, r);
+	x_alu(x, dbl, X_ADD, RAX, RAX);
+	x_rorx(x, dbl, RCX, RAX, dbl ? 53 : 24);
+	x_alu_imm(x, dbl, X_CMP, RCX, 1);
+	x_patch(x, x_jcc(x, CC_NE), c->from + 4);
+	if (nan != NULL)
+		x_here(x, nan);
+}
+
 void
 fp_check(struct tr *t, struct fp_form f, int r, unsigned what)
 {
@@ -48,17 +74,20 @@ fp_check(struct tr *t, struct fp_form f, int r, unsigned what)
 	const uint8_t *tiny;
 
 	if (f.scalar) {
-		if ((what & FP_NAN) != 0) {
+		if ((what & FP_TINY) != 0) {
+			/* Exponents 0, 1, 2 and all ones. */
+			x_g_from_v(x, f.dbl, RAX, r);
+			x_shift(x, f.dbl, X_SHR, RAX, f.dbl ? 52 : 23);
+			x_alu_imm(x, false, X_ADD, RAX, 1);
+			if (f.dbl)
+				x_test_imm(x, RAX, 0x7fc);
+			else
+				x_test_imm8(x, RAX, 0xfc);
+			t_slow_code(t, CC_E, look_again,
+			    (uint32_t)r | (f.dbl ? 0x100u : 0) | (what & FP_NAN) << 12);
+		} else if ((what & FP_NAN) != 0) {
 			x_v2(x, f.dbl ? V_UCOMISD : V_UCOMISS, r, r);
 			t_slow(t, CC_P);
-		}
-		if ((what & FP_TINY) != 0) {
-			/* Without the sign and rotated, 2^emin is 1. */
-			x_g_from_v(x, f.dbl, RAX, r);
-			x_alu(x, f.dbl, X_ADD, RAX, RAX);
-			x_rorx(x, f.dbl, RCX, RAX, f.dbl ? 53 : 24);
-			x_alu_imm(x, f.dbl, X_CMP, RCX, 1);
-			t_slow(t, CC_E);
 		}
 		return;
 	}

@@ -310,6 +310,13 @@ x_test_imm8(struct x86 *x, int r, unsigned v)
 }
 
 static inline void
+x_test_imm(struct x86 *x, int r, uint32_t v)
+{
+	x_rr(x, false, 0xf7, 0, r);
+	x_u32(x, v);
+}
+
+static inline void
 x_cmp8_mem_imm(struct x86 *x, struct x86_mem m, unsigned v)
 {
 	x_rm(x, false, 0x80, 7, m);
