@@ -14,6 +14,7 @@
 #include "pe/timer.h"
 #include "vmm/arm64.h"
 #include "vmm/io/vgic.h"
+#include "vmm/vmm_vm.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -42,7 +43,12 @@ struct machine {
 	uint64_t notified[VM_MAXCPU];
 	uint64_t counter;
 	bool vhe;
+	struct vm vm; /* only for the memory below */
+	uint8_t *ram;
 };
+
+#define RAM_BASE UINT64_C(0x80000000)
+#define RAM_SIZE (UINT64_C(4) << 20)
 
 static struct machine *the_machine; /* vcpu_notify() knows only the hypctx */
 
@@ -60,6 +66,33 @@ vcpu_notify(struct hypctx *hypctx)
 	atomic_store(&hypctx->kick, 1);
 	if (atomic_load(&hypctx->vgic_cpu.in_guest) != 0)
 		m_exit(m, hypctx->vcpuid);
+}
+
+/* Guest memory, as vmm_mem.c has it: all or nothing. */
+static bool
+in_ram(uint64_t gpa, uint64_t len)
+{
+	return (gpa >= RAM_BASE && len <= RAM_SIZE && gpa - RAM_BASE <= RAM_SIZE - len);
+}
+
+int
+vm_copyin(struct vm *vm, uint64_t gpa, void *buf, uint64_t len)
+{
+	(void)vm;
+	if (!in_ram(gpa, len))
+		return (EFAULT);
+	memcpy(buf, the_machine->ram + (gpa - RAM_BASE), len);
+	return (0);
+}
+
+int
+vm_write_data(struct vm *vm, uint64_t gpa, const void *buf, uint64_t len)
+{
+	(void)vm;
+	if (!in_ram(gpa, len))
+		return (EFAULT);
+	memcpy(the_machine->ram + (gpa - RAM_BASE), buf, len);
+	return (0);
 }
 
 static uint64_t
@@ -133,6 +166,7 @@ m_new(unsigned ncpus, unsigned list_regs, int vhe)
 	m->counter = 1000000;
 	m->vhe = vhe != 0;
 	the_machine = m;
+	m->ram = calloc(1, RAM_SIZE);
 	hyp = &m->area->hyp;
 	hyp->maxcpus = ncpus;
 	hyp->list_regs = list_regs;
@@ -176,6 +210,7 @@ m_free(struct machine *m)
 		pe_timer_destroy(m->pe[i]->timer);
 		free(m->pe[i]);
 	}
+	free(m->ram);
 	free(m->area);
 	free(m);
 }
@@ -184,6 +219,30 @@ EXPORT int
 m_attach(struct machine *m, uint64_t dist, uint64_t dlen, uint64_t redist, uint64_t rlen)
 {
 	return (vgic_attach_to_vm(&m->area->hyp, dist, dlen, redist, rlen));
+}
+
+EXPORT int
+m_attach_v2(struct machine *m, uint64_t dist, uint64_t dlen, uint64_t cpuif, uint64_t clen)
+{
+	return (vgic_v2_attach(&m->area->hyp, dist, dlen, cpuif, clen, m->ncpus));
+}
+
+EXPORT int
+m_attach_its(struct machine *m, uint64_t base, uint64_t len)
+{
+	return (vgic_its_attach(&m->area->hyp, base, len));
+}
+
+EXPORT int
+m_list_regs(struct machine *m, unsigned n)
+{
+	return (vgic_set_list_regs(&m->area->hyp, n));
+}
+
+EXPORT int
+m_ram(struct machine *m, uint64_t gpa, void *buf, uint64_t len, int write)
+{
+	return (write ? vm_write_data(&m->vm, gpa, buf, len) : vm_copyin(&m->vm, gpa, buf, len));
 }
 
 /* 0 done, -1 UNDEFINED, 1 and 2 trapped to that level. */
@@ -310,15 +369,21 @@ m_inject(struct machine *m, int cpu, uint32_t intid, int level)
 }
 
 EXPORT int
-m_msi(struct machine *m, uint64_t addr, uint64_t msg)
+m_msi(struct machine *m, uint64_t addr, uint64_t msg, uint32_t devid)
 {
-	return (vgic_inject_msi(&m->area->hyp, addr, msg));
+	int error = vgic_its_msi(&m->vm, &m->area->hyp, addr, msg, devid);
+
+	return (error == ENOENT ? vgic_inject_msi(&m->area->hyp, addr, msg) : error);
 }
 
 EXPORT int
 m_mmio(struct machine *m, unsigned cpu, uint64_t gpa, unsigned size, int write, uint64_t *val)
 {
-	return (vgic_mmio(&m->area->ctx[cpu], gpa, size, write ? VM_DIR_WRITE : VM_DIR_READ, val));
+	struct hypctx *ctx = &m->area->ctx[cpu];
+	int dir = write ? VM_DIR_WRITE : VM_DIR_READ, error;
+
+	error = vgic_its_mmio(&m->vm, ctx, gpa, size, dir, val);
+	return (error == ENOENT ? vgic_mmio(ctx, gpa, size, dir, val) : error);
 }
 
 EXPORT int
@@ -373,6 +438,7 @@ m_damage_maps(struct machine *m)
 
 	for (i = 0; i < m->ncpus; i++) {
 		memset(m->area->ctx[i].vgic_cpu.map, 0, sizeof(m->area->ctx[i].vgic_cpu.map));
+		memset(m->area->ctx[i].vgic_cpu.sum, 0, sizeof(m->area->ctx[i].vgic_cpu.sum));
 		atomic_store(&m->area->ctx[i].vgic_cpu.hint, 1);
 	}
 }

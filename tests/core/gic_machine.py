@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "vmmcore"
 
 GICD = 0x2F000000
+GICC = 0x2F020000
+ITS = 0x2F040000
 GICR = 0x2F100000
+RAM = 0x80000000
 SPURIOUS = 1023
 IRQ, FIQ, VIRQ, VFIQ = 1, 2, 4, 8
 HCR_IMO_FMO = 0x18
@@ -39,7 +42,11 @@ void m_exit(struct machine *m, unsigned cpu);
 int m_in_guest(struct machine *m, unsigned cpu);
 uint32_t m_host_irq(struct machine *m, unsigned cpu);
 int m_inject(struct machine *m, int cpu, uint32_t intid, int level);
-int m_msi(struct machine *m, uint64_t addr, uint64_t msg);
+int m_msi(struct machine *m, uint64_t addr, uint64_t msg, uint32_t devid);
+int m_attach_v2(struct machine *, uint64_t dist, uint64_t dlen, uint64_t cpuif, uint64_t clen);
+int m_attach_its(struct machine *m, uint64_t base, uint64_t len);
+int m_list_regs(struct machine *m, unsigned n);
+int m_ram(struct machine *m, uint64_t gpa, void *buf, uint64_t len, int write);
 int m_mmio(struct machine *, unsigned cpu, uint64_t gpa, unsigned size, int wr, uint64_t *val);
 int m_sysreg(struct machine *m, unsigned cpu, uint32_t enc, int wr, uint64_t *val);
 int m_pending(struct machine *m, unsigned cpu);
@@ -56,6 +63,8 @@ SOURCES = [
     "pe/gic_virt.c",
     "pe/timer.c",
     "vmm/io/vgic.c",
+    "vmm/io/vgic_its.c",
+    "vmm/io/vgic_v2.c",
     "vmm/io/vgic_v3.c",
     "vmm/io/vgic_v3_mmio.c",
     "vmm/io/vtimer.c",
@@ -152,8 +161,30 @@ class Machine:
     def inject(self, intid: int, level: bool = True, cpu: int = -1) -> int:
         return int(self.lib.m_inject(self.m, cpu, intid, level))
 
-    def msi(self, msg: int, addr: int = GICD + 0x40) -> int:
-        return int(self.lib.m_msi(self.m, addr, msg))
+    def msi(self, msg: int, addr: int = GICD + 0x40, devid: int = 0) -> int:
+        return int(self.lib.m_msi(self.m, addr, msg, devid))
+
+    def attach_v2(
+        self, dist: int = GICD, dlen: int = 0x10000, cpuif: int = GICC, clen: int = 0x2000
+    ) -> int:
+        return int(self.lib.m_attach_v2(self.m, dist, dlen, cpuif, clen))
+
+    def attach_its(self, base: int = ITS, size: int = 0x20000) -> int:
+        return int(self.lib.m_attach_its(self.m, base, size))
+
+    def set_list_regs(self, n: int) -> int:
+        return int(self.lib.m_list_regs(self.m, n))
+
+    def peek(self, gpa: int, size: int = 8) -> int:
+        """Guest memory as a number."""
+        buf = self.ffi.new("uint8_t[]", size)
+        assert self.lib.m_ram(self.m, gpa, buf, size, False) == 0
+        return int.from_bytes(bytes(buf), "little")
+
+    def poke(self, gpa: int, val: int, size: int = 8) -> None:
+        """Write a number to guest memory."""
+        data = (val & (1 << 8 * size) - 1).to_bytes(size, "little")
+        assert self.lib.m_ram(self.m, gpa, self.ffi.from_buffer(data), size, True) == 0
 
     def setup_spi(self, intid: int, prio: int = 0x80, edge: bool = True, cpu: int = 0) -> None:
         """Configure and enable one SPI as a guest's driver does."""

@@ -265,10 +265,19 @@ int vm_restart_instruction(struct vm *vm, int vcpu);
 
 /* -- interrupts ------------------------------------------------------------- */
 int vm_attach_vgic(struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size);
+/* A GICv2 of `ncpus` <= 8 instead: GICD_* and GICC_* frames. */
+int vm_attach_vgic_v2(struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t cpuif, uint64_t cpuif_size, int ncpus);
+/* An ITS of 128 KiB beside a GICv3: EINVAL, EBUSY, ENOSPC. */
+int vm_attach_its(struct vm *vm, uint64_t base, uint64_t size);
+/* 1 to 16 list registers, before the vGIC is attached: EINVAL, EBUSY. */
+int vm_set_list_regs(struct vm *vm, int n);
 /* INTID 32 to 1019, level. ENODEV: no vGIC; EINVAL. */
 int vm_assert_irq(struct vm *vm, uint32_t irq);
 int vm_deassert_irq(struct vm *vm, uint32_t irq);
+/* To GICD_SETSPI_NSR or GITS_TRANSLATER (device 0). EINVAL: it leads nowhere. */
 int vm_raise_msi(struct vm *vm, uint64_t addr, uint64_t msg);
+/* From the device with this DeviceID (its requester id on a bus). */
+int vm_raise_msi_from(struct vm *vm, uint64_t addr, uint64_t msg, uint32_t devid);
 
 /* -- doorbells: a guest write of `size` bytes to gpa signals an eventfd --------
  * instead of leaving vm_run(). match_any false: only when the value is equal.

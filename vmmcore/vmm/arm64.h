@@ -115,22 +115,33 @@ struct hyp {
 	uint32_t vmid_bits;
 	uint32_t maxcpus;
 	_Atomic uint32_t vgic_attached;
+	_Atomic uint32_t its_attached;
 	_Atomic uint32_t suspend; /* enum vm_suspend_how */
 	_Atomic uint64_t active_cpus, suspended_cpus, debug_cpus;
 	_Atomic uint64_t s2_epoch;   /* stage-2 tables got stricter */
 	_Atomic uint64_t code_epoch; /* guest memory was written from outside */
 } __attribute__((aligned(4096)));
 
-/* The part of the control file that starts with struct hyp. */
+/*
+ * The part of the control file that starts with struct hyp. The file has no
+ * blocks for `its` before one is attached: look at hyp.its_attached first.
+ */
 struct hyp_area {
 	struct hyp hyp;
 	struct hypctx ctx[VM_MAXCPU];
+	struct vgic_its its;
 };
 
 static inline struct hypctx *
 hyp_ctx(struct hyp *hyp, unsigned vcpuid)
 {
 	return (&((struct hyp_area *)(void *)hyp)->ctx[vcpuid]);
+}
+
+static inline struct vgic_its *
+hyp_its(struct hyp *hyp)
+{
+	return (&((struct hyp_area *)(void *)hyp)->its);
 }
 
 static inline struct hyp *

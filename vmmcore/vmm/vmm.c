@@ -17,6 +17,7 @@
 
 #include "sys/clock.h"
 #include "sys/futex.h"
+#include "sys/store.h"
 #include "vmm/io/vgic.h"
 #include "vmm/vmm_vm.h"
 
@@ -422,6 +423,30 @@ vm_attach_vgic(struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t redist
 	return (vgic_attach_to_vm(vm->hyp, dist, dist_size, redist, redist_size));
 }
 
+int
+vm_attach_vgic_v2(struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t cpuif,
+    uint64_t cpuif_size, int ncpus)
+{
+	if (ncpus < 1)
+		return (EINVAL);
+	return (vgic_v2_attach(vm->hyp, dist, dist_size, cpuif, cpuif_size, (uint32_t)ncpus));
+}
+
+int
+vm_attach_its(struct vm *vm, uint64_t base, uint64_t size)
+{
+	int error;
+
+	error = sys_file_alloc(vm->ctlfd, offsetof(struct vm_file, area.its), sizeof(struct vgic_its));
+	return (error != 0 ? error : vgic_its_attach(vm->hyp, base, size));
+}
+
+int
+vm_set_list_regs(struct vm *vm, int n)
+{
+	return (n < 1 ? EINVAL : vgic_set_list_regs(vm->hyp, (uint32_t)n));
+}
+
 static int
 spi(struct vm *vm, uint32_t irq, bool level)
 {
@@ -445,5 +470,13 @@ vm_deassert_irq(struct vm *vm, uint32_t irq)
 int
 vm_raise_msi(struct vm *vm, uint64_t addr, uint64_t msg)
 {
-	return (vgic_inject_msi(vm->hyp, addr, msg));
+	return (vm_raise_msi_from(vm, addr, msg, 0));
+}
+
+int
+vm_raise_msi_from(struct vm *vm, uint64_t addr, uint64_t msg, uint32_t devid)
+{
+	int error = vgic_its_msi(vm, vm->hyp, addr, msg, devid);
+
+	return (error == ENOENT ? vgic_inject_msi(vm->hyp, addr, msg) : error);
 }

@@ -198,7 +198,15 @@ run(struct vm *vm, struct hypctx *hypctx, struct vm_exit *vme)
 	for (; s->next < s->count; s->next++) {
 		struct vie_access *a = &s->acc[s->next];
 
-		error = vgic_mmio(hypctx, a->gpa, a->size, dir, &a->data);
+		error = vgic_its_mmio(vm, hypctx, a->gpa, a->size, dir, &a->data);
+		if (error == EAGAIN) {
+			/* More to do than fits into one exit: the guest makes it again. */
+			hypctx->pending = PENDING_NONE;
+			s->active = 0;
+			return (VIE_DONE);
+		}
+		if (error == ENOENT)
+			error = vgic_mmio(hypctx, a->gpa, a->size, dir, &a->data);
 		if (error == 0) {
 			vmm_stat_incr(hypctx, VMEXIT_GIC);
 			continue;

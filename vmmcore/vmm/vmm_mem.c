@@ -505,8 +505,9 @@ vm_copyout(struct vm *vm, const void *buf, uint64_t gpa, uint64_t len)
 	return (error);
 }
 
-int
-vm_memory_written(struct vm *vm, uint64_t gpa, uint64_t len)
+/* The dirty log of what the host wrote. */
+static int
+log_written(struct vm *vm, uint64_t gpa, uint64_t len)
 {
 	uint64_t page = gpa & ~PAGE_MASK;
 	int error = 0;
@@ -521,7 +522,25 @@ vm_memory_written(struct vm *vm, uint64_t gpa, uint64_t len)
 			error = pmap_log_write(vm, page, false);
 	}
 	mem_unlock(vm);
+	return (error);
+}
+
+int
+vm_memory_written(struct vm *vm, uint64_t gpa, uint64_t len)
+{
+	int error = log_written(vm, gpa, len);
+
 	atomic_fetch_add(&vm->hyp->code_epoch, 1);
+	return (error);
+}
+
+int
+vm_write_data(struct vm *vm, uint64_t gpa, const void *buf, uint64_t len)
+{
+	int error;
+
+	if ((error = copy(vm, (void *)(uintptr_t)buf, gpa, len, true)) == 0 && len != 0)
+		error = log_written(vm, gpa, len);
 	return (error);
 }
 

@@ -50,8 +50,10 @@ static const struct id_mask id_masks[] = {
 #define OSLSR_OSLM_1 UINT64_C(0x8)
 #define OSLSR_OSLK UINT64_C(0x2)
 
+#define ID_AA64PFR0_EL1 PE_SYSREG(3, 0, 0, 4, 0)
+
 static int
-id_register(struct pe *pe, uint32_t enc, int dir, uint64_t *val)
+id_register(const struct hyp *hyp, struct pe *pe, uint32_t enc, int dir, uint64_t *val)
 {
 	uint64_t v;
 
@@ -66,6 +68,8 @@ id_register(struct pe *pe, uint32_t enc, int dir, uint64_t *val)
 		if (id_masks[i].enc == enc && pe_mrs(pe, enc, &v) == 0)
 			*val = (v & id_masks[i].keep) | id_masks[i].set;
 	}
+	if (enc == ID_AA64PFR0_EL1 && hyp->vgic.version == 2)
+		*val &= ~F4(24); /* GIC: no system registers */
 	return (0);
 }
 
@@ -107,7 +111,7 @@ sysreg_emulate(struct vm *vm, struct hypctx *hypctx, struct pe *pe)
 		val = hypctx_x(hypctx, rt);
 	if ((error = vtimer_sysreg(hypctx, enc, dir, &val, sys_counter())) == ENOENT &&
 	    (error = vgic_sysreg(hypctx, enc, dir, &val)) == ENOENT &&
-	    (error = id_register(pe, enc, dir, &val)) == ENOENT)
+	    (error = id_register(hypctx_hyp(hypctx), pe, enc, dir, &val)) == ENOENT)
 		error = debug_register(hypctx, enc, dir, &val);
 	if (error != 0) {
 		hypctx_inject_undef(hypctx);

@@ -167,6 +167,8 @@ enum { PAGEIN_DONE = 0, PAGEIN_NOT_RAM = -1, PAGEIN_DENIED = -2 };
 /* Make `gpa` accessible at stage 2: PAGEIN_* or an errno value. */
 int vm_pagein(struct vm *vm, uint64_t gpa, int prot);
 bool vm_mem_logged(struct vm *vm, uint64_t gpa, uint64_t len);
+/* vm_copyout() for what is no code, as a device of the machine writes: executors keep theirs. */
+int vm_write_data(struct vm *vm, uint64_t gpa, const void *buf, uint64_t len);
 
 /* vmm_gla.c: stage 1 of a vCPU by software. 0, EFAULT with *fsc, EINVAL. */
 int vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int prot,

@@ -59,6 +59,8 @@ vgic_inject_msi(struct hyp *hyp, uint64_t addr, uint64_t msg)
 {
 	if (!vgic_is_attached(hyp))
 		return (ENODEV);
+	if (hyp->vgic.version == 2)
+		return (EINVAL); /* it takes no messages */
 	if (addr != hyp->vgic.dist_start + GICD_SETSPI_NSR || msg < VGIC_PRV_I_NUM ||
 	    msg >= VGIC_I_NUM)
 		return (EINVAL);
@@ -139,7 +141,8 @@ vgic_sysreg(struct hypctx *hypctx, uint32_t enc, int dir_, uint64_t *val)
 	default:
 		return (ENOENT);
 	}
-	if (dir_ != VM_DIR_WRITE)
+	/* a GICv2 has no system registers */
+	if (dir_ != VM_DIR_WRITE || hypctx_hyp(hypctx)->vgic.version == 2)
 		return (EFAULT);
 	if (enc == ICC_DIR_EL1)
 		dir(hypctx, *val);

@@ -20,6 +20,8 @@
 
 #include "vmm/io/vgic_v3.h"
 
+struct vm;
+
 /* At VM creation. The control file is zero; 0 or an errno value. */
 int vgic_vminit(struct hyp *hyp);
 /*
@@ -33,7 +35,12 @@ uint64_t vgic_vcpu_affinity(unsigned vcpuid);
 /* EINVAL: bad addresses or sizes; EBUSY: attached. */
 int vgic_attach_to_vm(
     struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size);
+/* A GICv2 of at most 8 vCPUs instead; `cpuif` is where GICC_* are. */
+int vgic_v2_attach(struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t cpuif,
+    uint64_t cpuif_size, uint32_t ncpus);
 bool vgic_is_attached(struct hyp *hyp);
+/* The number of list registers, before attaching: EINVAL, EBUSY. */
+int vgic_set_list_regs(struct hyp *hyp, uint32_t n);
 
 void vgic_flush_hwstate(struct hypctx *hypctx);
 void vgic_sync_hwstate(struct hypctx *hypctx);
@@ -50,7 +57,7 @@ bool vgic_has_pending_irq(struct hypctx *hypctx);
 int vgic_inject_irq(struct hyp *hyp, int vcpuid, uint32_t intid, bool level);
 /* The same from vCPU `self`'s own thread, out of the guest: it is not kicked. */
 int vgic_inject_irq_self(struct hypctx *self, uint32_t intid, bool level);
-/* EINVAL: not the doorbell, or no such SPI. */
+/* GICD_SETSPI_NSR. EINVAL: not its address, or no such SPI. */
 int vgic_inject_msi(struct hyp *hyp, uint64_t addr, uint64_t msg);
 
 /*
@@ -58,6 +65,18 @@ int vgic_inject_msi(struct hyp *hyp, uint64_t addr, uint64_t msg);
  * guest. 0: done; ENOENT: not a frame; EFAULT: inject an external abort.
  */
 int vgic_mmio(struct hypctx *hypctx, uint64_t gpa, unsigned size, int dir, uint64_t *val);
+/*
+ * The same for the frames of the ITS and what LPIs add to redistributors; `vm`
+ * is for the tables in guest memory. EAGAIN: not done yet, let the guest make
+ * the access again.
+ */
+int vgic_its_mmio(
+    struct vm *vm, struct hypctx *hypctx, uint64_t gpa, unsigned size, int dir, uint64_t *val);
+/* EINVAL: bad address, not 128 KiB, or no GICv3; EBUSY. hyp_its() has its memory. */
+int vgic_its_attach(struct hyp *hyp, uint64_t base, uint64_t size);
+bool vgic_its_is_attached(struct hyp *hyp);
+/* A device's write to GITS_TRANSLATER. ENOENT: it is not at `addr`. */
+int vgic_its_msi(struct vm *vm, struct hyp *hyp, uint64_t addr, uint64_t msg, uint32_t devid);
 /* Trapped system registers: 0; ENOENT: not one of these; EFAULT: inject UNDEFINED. */
 int vgic_sysreg(struct hypctx *hypctx, uint32_t enc, int dir, uint64_t *val);
 

@@ -1,5 +1,5 @@
 /*
- * A guest's GICv3: the state machine of its interrupts and their way through
+ * A guest's GIC: the state machine of its interrupts and their way through
  * the list registers (IHI 0069, chapters 4 and 6; FreeBSD's vgic_v3.c for the
  * names).
  *
@@ -18,19 +18,17 @@
  * end (EOI); if the guest's handler made an exit before, to quieten its
  * device, the list register has been rewritten without it and there is none.
  *
- * Not here: the register frames (vgic_v3_mmio.c), who raises lines (vgic.c).
+ * Not here: the register frames (vgic_v3_mmio.c), who raises lines (vgic.c),
+ * what is different for a GICv2 (vgic_v2.c), LPIs' tables (vgic_its.c).
  */
 #include "vmm/io/vgic.h"
 
 #include <errno.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/arm64.h"
 #include "vmm/io/vgic_v3_reg.h"
-
-#define PRIO_IDLE 0xffu
 
 /* -- visits -------------------------------------------------------------------- */
 
@@ -40,52 +38,110 @@ cpu_of(struct vgic_visit *v, int cpu)
 	return (&hyp_ctx(v->hyp, (unsigned)cpu)->vgic_cpu);
 }
 
+static uint32_t
+map_bit(uint32_t intid)
+{
+	return (intid < VGIC_LPI_FIRST ? intid : intid - VGIC_LPI_FIRST + VGIC_MAP_LPI);
+}
+
+static uint32_t
+map_intid(uint32_t bit)
+{
+	return (bit < VGIC_MAP_LPI ? bit : bit - VGIC_MAP_LPI + VGIC_LPI_FIRST);
+}
+
 static void
 map_set(struct vgic_v3_cpu *cpu, uint32_t intid)
 {
-	cpu->map[intid / 64] |= UINT64_C(1) << (intid % 64);
+	uint32_t bit = map_bit(intid), w = bit / 64;
+
+	cpu->map[w] |= UINT64_C(1) << (bit % 64);
+	cpu->sum[w / 64] |= UINT64_C(1) << (w % 64);
 	atomic_store(&cpu->hint, 1);
 }
 
 static void
 map_clear(struct vgic_v3_cpu *cpu, uint32_t intid)
 {
-	unsigned i;
+	uint32_t bit = map_bit(intid), w = bit / 64, i;
 	uint64_t any = 0;
 
-	cpu->map[intid / 64] &= ~(UINT64_C(1) << (intid % 64));
-	for (i = 0; i < VGIC_WORDS; i++)
-		any |= cpu->map[i];
+	cpu->map[w] &= ~(UINT64_C(1) << (bit % 64));
+	if (cpu->map[w] == 0)
+		cpu->sum[w / 64] &= ~(UINT64_C(1) << (w % 64));
+	for (i = 0; i < VGIC_SUMS; i++)
+		any |= cpu->sum[i];
 	if (any == 0)
 		atomic_store(&cpu->hint, 0);
 }
 
+/* The first bit of the map from `bit` up; VGIC_BITS: no more. */
+static uint32_t
+map_next(const struct vgic_v3_cpu *cpu, uint32_t bit)
+{
+	uint32_t w = bit / 64, s;
+	uint64_t m;
+
+	if (w >= VGIC_WORDS)
+		return (VGIC_BITS);
+	m = cpu->map[w] & (UINT64_MAX << (bit % 64));
+	while (m == 0) {
+		if (++w >= VGIC_WORDS)
+			return (VGIC_BITS);
+		s = w / 64;
+		m = cpu->sum[s] & (UINT64_MAX << (w % 64));
+		while (m == 0) {
+			if (++s >= VGIC_SUMS)
+				return (VGIC_BITS);
+			m = cpu->sum[s];
+		}
+		w = s * 64 + (uint32_t)__builtin_ctzll(m);
+		m = w < VGIC_WORDS ? cpu->map[w] : 0;
+	}
+	return (w * 64 + (uint32_t)__builtin_ctzll(m));
+}
+
+/* Entries may be taken off, and further ones put on, on the way. */
+#define FOR_EACH_MAPPED(cpu, bit)                         \
+	for ((bit) = map_next((cpu), 0); (bit) < VGIC_BITS; \
+	     (bit) = map_next((cpu), (bit) + 1))
+
 /* Somebody died with the lock held: derive again what is derived. */
+static void
+rebuild_irq(struct vgic_visit *v, uint32_t intid, struct vgic_v3_irq *irq)
+{
+	if (irq->in_lr != 0 && irq->owner >= 0) {
+		map_set(cpu_of(v, irq->owner), intid);
+		return;
+	}
+	if (!irq->active)
+		irq->owner = -1;
+	else if (irq->owner >= 0)
+		map_set(cpu_of(v, irq->owner), intid);
+	vgic_irq_changed(v, intid, irq);
+}
+
 static void
 rebuild(struct vgic_visit *v)
 {
-	struct vgic_v3_irq *irq;
 	struct vgic_v3_cpu *cpu;
 	uint32_t c, n;
 
 	for (c = 0; c < v->hyp->maxcpus; c++) {
 		cpu = cpu_of(v, (int)c);
 		memset(cpu->map, 0, sizeof(cpu->map));
+		memset(cpu->sum, 0, sizeof(cpu->sum));
 		cpu->hold = 0;
 	}
 	for (c = 0; c < v->hyp->maxcpus; c++) {
-		for (n = 0; n < (c == 0 ? VGIC_I_NUM : VGIC_PRV_I_NUM); n++) {
-			irq = vgic_irq(v, (int)c, n);
-			if (irq->in_lr != 0 && irq->owner >= 0) {
-				map_set(cpu_of(v, irq->owner), n);
-				continue;
-			}
-			if (!irq->active)
-				irq->owner = -1;
-			else if (irq->owner >= 0)
-				map_set(cpu_of(v, irq->owner), n);
-			vgic_irq_changed(v, n, irq);
-		}
+		for (n = 0; n < VGIC_PRV_I_NUM; n++)
+			rebuild_irq(v, n, vgic_irq(v, (int)c, n));
+	}
+	for (n = VGIC_PRV_I_NUM; n < VGIC_I_NUM; n++)
+		rebuild_irq(v, n, vgic_irq(v, -1, n));
+	if (vgic_irq(v, -1, VGIC_LPI_FIRST) != NULL) {
+		for (n = VGIC_LPI_FIRST; n < VGIC_LPI_FIRST + VGIC_LPI_NUM; n++)
+			rebuild_irq(v, n, vgic_irq(v, -1, n));
 	}
 }
 
@@ -120,6 +176,9 @@ vgic_leave(struct vgic_visit *v)
 struct vgic_v3_irq *
 vgic_irq(struct vgic_visit *v, int cpu, uint32_t intid)
 {
+	if (intid >= VGIC_LPI_FIRST && intid - VGIC_LPI_FIRST < VGIC_LPI_NUM &&
+	    vgic_its_is_attached(v->hyp))
+		return (&hyp_its(v->hyp)->lpi[intid - VGIC_LPI_FIRST]);
 	if (intid >= VGIC_I_NUM)
 		return (NULL);
 	if (intid >= VGIC_PRV_I_NUM)
@@ -148,6 +207,10 @@ vgic_irq_changed(struct vgic_visit *v, uint32_t intid, struct vgic_v3_irq *irq)
 	bool pending = vgic_irq_pending(irq);
 	int want;
 
+	/* 1 of N: whoever is awake when it becomes pending */
+	if (pending && !irq->active && irq->in_lr == 0 && irq->owner < 0 &&
+	    (irq->irouter & GICD_IROUTER_IRM) != 0)
+		irq->target = (int16_t)vgic_route(v, irq->irouter);
 	if (irq->in_lr != 0) {
 		/* it runs with what was loaded: fetch it to look again */
 		v->notify |= UINT64_C(1) << irq->owner;
@@ -171,16 +234,13 @@ vgic_irq_changed(struct vgic_visit *v, uint32_t intid, struct vgic_v3_irq *irq)
 void
 vgic_all_changed(struct vgic_visit *v)
 {
-	uint32_t c, n, w;
-	uint64_t m;
+	uint32_t c, n, bit;
 
 	/* what is pending is on some map */
 	for (c = 0; c < v->hyp->maxcpus; c++) {
-		for (w = 0; w < VGIC_WORDS; w++) {
-			for (m = cpu_of(v, (int)c)->map[w]; m != 0; m &= m - 1) {
-				n = w * 64 + (uint32_t)__builtin_ctzll(m);
-				vgic_irq_changed(v, n, vgic_irq(v, (int)c, n));
-			}
+		FOR_EACH_MAPPED (cpu_of(v, (int)c), bit) {
+			n = map_intid(bit);
+			vgic_irq_changed(v, n, vgic_irq(v, (int)c, n));
 		}
 	}
 }
@@ -291,15 +351,14 @@ vgic_cpuinit(struct hypctx *hypctx)
 	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
 	struct vgic_v3_irq *irq;
 	struct vgic_visit v;
-	uint32_t n;
+	uint32_t n, bit;
 
 	vgic_enter(&v, hyp, (int)hypctx->vcpuid);
 	if (cpu->present) {
 		/* a reset of the core: its redistributor stays, but nothing is active */
-		for (n = 0; n < VGIC_I_NUM; n++) {
+		FOR_EACH_MAPPED (cpu, bit) {
+			n = map_intid(bit);
 			irq = vgic_irq(&v, (int)hypctx->vcpuid, n);
-			if (irq->owner != (int)hypctx->vcpuid)
-				continue;
 			irq->in_lr = 0;
 			vgic_irq_deactivate(&v, n, irq);
 		}
@@ -316,6 +375,7 @@ vgic_cpuinit(struct hypctx *hypctx)
 	cpu->vcpuid = hypctx->vcpuid;
 	cpu->lr_used = cpu->lr_pending = cpu->evicted = 0;
 	cpu->hold = 0;
+	vgic_v2_cpuinit(&cpu->v2);
 	atomic_store(&cpu->in_guest, 0);
 
 	memset(regs, 0, sizeof(*regs));
@@ -333,19 +393,16 @@ vgic_cpuinit(struct hypctx *hypctx)
 	vgic_leave(&v);
 }
 
-int
-vgic_attach_to_vm(
-    struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size)
+static int
+attach(struct hyp *hyp, uint32_t version, uint64_t dist, uint64_t dist_size, uint64_t other,
+    uint64_t other_size, uint32_t ncpus)
 {
 	struct vgic_v3 *vgic = &hyp->vgic;
 	struct vgic_visit v;
-	uint64_t n = redist_size / GICR_FRAME_SIZE;
 	int error = 0;
 
-	if (dist % GICD_FRAME_SIZE != 0 || redist % GICR_RD_SIZE != 0 ||
-	    dist_size != GICD_FRAME_SIZE || n == 0 || redist_size % GICR_FRAME_SIZE != 0 ||
-	    n > hyp->maxcpus || dist + dist_size < dist || redist + redist_size < redist ||
-	    (dist < redist + redist_size && redist < dist + dist_size))
+	if (dist + dist_size < dist || other + other_size < other ||
+	    (dist < other + other_size && other < dist + dist_size))
 		return (EINVAL);
 	vgic_enter(&v, hyp, -1);
 	if (vgic->attached) {
@@ -353,11 +410,59 @@ vgic_attach_to_vm(
 	} else {
 		vgic->dist_start = dist;
 		vgic->dist_end = dist + dist_size;
-		vgic->redist_start = redist;
-		vgic->redist_end = redist + redist_size;
-		vgic->ncpus = (uint32_t)n;
+		vgic->redist_start = other;
+		vgic->redist_end = other + other_size;
+		vgic->ncpus = ncpus;
+		vgic->version = version;
+		if (version == 2)
+			vgic_v2_init(&v);
 		vgic->attached = 1;
 		atomic_store(&hyp->vgic_attached, 1);
+	}
+	vgic_leave(&v);
+	return (error);
+}
+
+int
+vgic_attach_to_vm(
+    struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size)
+{
+	uint64_t n = redist_size / GICR_FRAME_SIZE;
+
+	if (dist % GICD_FRAME_SIZE != 0 || redist % GICR_RD_SIZE != 0 ||
+	    dist_size != GICD_FRAME_SIZE || n == 0 || redist_size % GICR_FRAME_SIZE != 0 ||
+	    n > hyp->maxcpus)
+		return (EINVAL);
+	return (attach(hyp, 3, dist, dist_size, redist, redist_size, (uint32_t)n));
+}
+
+int
+vgic_v2_attach(struct hyp *hyp, uint64_t dist, uint64_t dist_size, uint64_t cpuif,
+    uint64_t cpuif_size, uint32_t ncpus)
+{
+	if (dist % GICV2_FRAME_SIZE != 0 || cpuif % GICV2_FRAME_SIZE != 0 ||
+	    dist_size < GICV2_FRAME_SIZE || cpuif_size < 2 * GICV2_FRAME_SIZE || ncpus == 0 ||
+	    ncpus > hyp->maxcpus || ncpus > VGIC_V2_CPUS)
+		return (EINVAL);
+	return (attach(hyp, 2, dist, dist_size, cpuif, cpuif_size, ncpus));
+}
+
+int
+vgic_set_list_regs(struct hyp *hyp, uint32_t n)
+{
+	struct vgic_visit v;
+	uint32_t c;
+	int error = 0;
+
+	if (n < 1 || n > VGIC_MAXLR)
+		return (EINVAL);
+	vgic_enter(&v, hyp, -1);
+	if (hyp->vgic.attached) {
+		error = EBUSY;
+	} else {
+		hyp->list_regs = n;
+		for (c = 0; c < hyp->maxcpus; c++)
+			hyp_ctx(hyp, c)->vgic_v3_regs.ich_lr_num = n;
 	}
 	vgic_leave(&v);
 	return (error);
@@ -371,21 +476,34 @@ vgic_is_attached(struct hyp *hyp)
 
 /* -- into the list registers ----------------------------------------------------------- */
 
-/* One interrupt that wants a list register; the smaller key goes first. */
+/* Interrupts that want a list register, as many as there can be; the smaller key first. */
 struct cand {
 	uint32_t key; /* masked group, priority, INTID */
 	bool pending, active;
 };
+struct cands {
+	struct cand c[VGIC_MAXLR];
+	uint32_t n; /* of these, in order */
+	uint32_t total; /* with those that did not fit */
+};
 
 #define CAND_KEY(off, prio, intid) ((uint32_t)(off) << 24 | (uint32_t)(prio) << 16 | (intid))
+#define CAND_OFF(c) ((c)->key >> 24 != 0)
 #define CAND_INTID(c) ((c)->key & 0xffff)
 
-static int
-cand_cmp(const void *a, const void *b)
+static void
+cand_add(struct cands *list, uint32_t room, const struct cand *c)
 {
-	uint32_t x = ((const struct cand *)a)->key, y = ((const struct cand *)b)->key;
+	uint32_t i;
 
-	return ((x > y) - (x < y));
+	list->total++;
+	if (list->n == room && (room == 0 || list->c[room - 1].key < c->key))
+		return;
+	if (list->n < room)
+		list->n++;
+	for (i = list->n - 1; i > 0 && list->c[i - 1].key > c->key; i--)
+		list->c[i] = list->c[i - 1];
+	list->c[i] = *c;
 }
 
 static void
@@ -421,27 +539,95 @@ load(struct vgic_visit *v, struct hypctx *hypctx, const struct cand *c)
 	irq->in_lr = (uint8_t)(i + 1);
 }
 
+/*
+ * What the vCPU has to look at: `act` has the active ones, `pend` the others.
+ * off[g]: how many pending ones of group g the CPU masks.
+ */
+static void
+collect(struct vgic_visit *v, struct hypctx *hypctx, struct cands *act, struct cands *pend,
+    uint32_t off[2])
+{
+	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
+	const struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
+	const struct vgic_v3_irq *irq;
+	struct cand c;
+	uint32_t bit, intid;
+	bool masked;
+
+	act->n = act->total = pend->n = pend->total = off[0] = off[1] = 0;
+	FOR_EACH_MAPPED (cpu, bit) {
+		intid = map_intid(bit);
+		irq = vgic_irq(v, (int)hypctx->vcpuid, intid);
+		if (irq == NULL)
+			continue;
+		c.active = irq->active;
+		c.pending = vgic_irq_pending(irq) && deliverable(v->vgic, irq);
+		if (!c.active && !c.pending)
+			continue;
+		masked = (regs->ich_vmcr_el2 & ICH_VMCR_VENG(irq->group)) == 0;
+		c.key = CAND_KEY(masked, irq->priority, intid);
+		if (masked && !c.active)
+			off[irq->group]++;
+		cand_add(c.active ? act : pend, regs->ich_lr_num, &c);
+	}
+}
+
+/* The pending one that comes first, the active ones, the other pending ones. */
+static void
+load_v3(struct vgic_visit *v, struct hypctx *hypctx)
+{
+	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
+	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
+	struct cands act, pend;
+	uint32_t off[2], i = 0, j, nlr = regs->ich_lr_num;
+	const struct cand *c;
+
+	collect(v, hypctx, &act, &pend, off);
+	if (pend.n != 0)
+		load(v, hypctx, &pend.c[i++]);
+	for (j = 0; j < act.n && cpu->lr_used < nlr; j++)
+		load(v, hypctx, &act.c[j]);
+	cpu->evicted = act.total - j;
+	for (; i < pend.n && cpu->lr_used < nlr; i++)
+		load(v, hypctx, &pend.c[i]);
+	/* an active one that is pending too counts as active */
+	if (cpu->evicted != 0)
+		regs->ich_hcr_el2 |= ICH_HCR_LRENPIE | ICH_HCR_TDIR;
+	if (pend.total != i)
+		regs->ich_hcr_el2 |= ICH_HCR_NPIE;
+	for (j = 0; j < i; j++) {
+		c = &pend.c[j];
+		if (CAND_OFF(c))
+			off[vgic_irq(v, (int)hypctx->vcpuid, CAND_INTID(c))->group]--;
+	}
+	if (off[0] != 0)
+		regs->ich_hcr_el2 |= ICH_HCR_VGRP0EIE;
+	if (off[1] != 0)
+		regs->ich_hcr_el2 |= ICH_HCR_VGRP1EIE;
+}
+
 void
 vgic_flush_hwstate(struct hypctx *hypctx)
 {
 	struct hyp *hyp = hypctx_hyp(hypctx);
 	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
 	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
-	struct vgic_v3_irq *irq;
 	struct vgic_visit v;
-	struct cand cand[VGIC_I_NUM], *c;
-	uint32_t n = 0, i, w, intid, off, nlr = regs->ich_lr_num, npend = 0, nact = 0;
-	uint64_t m;
-	int top = -1;
 
 	if (cpu->lr_used != 0) /* the entry was given up after the last flush */
 		vgic_sync_hwstate(hypctx);
-	regs->ich_hcr_el2 = vgic_is_attached(hyp) ? ICH_HCR_EN : 0;
+	if (!vgic_is_attached(hyp)) {
+		regs->ich_hcr_el2 = 0;
+		return;
+	}
+	regs->ich_hcr_el2 = ICH_HCR_EN;
+	if (hyp->vgic.version == 2) /* no system registers: the guest has GICC_* */
+		regs->ich_hcr_el2 |= ICH_HCR_TC | ICH_HCR_TALL0 | ICH_HCR_TALL1;
 	/*
 	 * Without the lock: who makes the map non-empty sets the hint first
 	 * and kicks afterwards, and the kick was cleared before we came here.
 	 */
-	if (regs->ich_hcr_el2 == 0 || atomic_load(&cpu->hint) == 0)
+	if (atomic_load(&cpu->hint) == 0)
 		return;
 
 	vgic_enter(&v, hyp, (int)hypctx->vcpuid);
@@ -451,62 +637,11 @@ vgic_flush_hwstate(struct hypctx *hypctx)
 		if (sys_lock(&v.vgic->lock) == EOWNERDEAD)
 			rebuild(&v);
 	}
-	for (w = 0; w < VGIC_WORDS; w++) {
-		for (m = cpu->map[w]; m != 0; m &= m - 1) {
-			intid = w * 64 + (uint32_t)__builtin_ctzll(m);
-			irq = vgic_irq(&v, (int)hypctx->vcpuid, intid);
-			if (irq == NULL)
-				continue;
-			c = &cand[n];
-			c->active = irq->active;
-			c->pending = vgic_irq_pending(irq) && deliverable(v.vgic, irq);
-			if (!c->active && !c->pending)
-				continue;
-			off = (regs->ich_vmcr_el2 & ICH_VMCR_VENG(irq->group)) == 0;
-			c->key = CAND_KEY(off, irq->priority, intid);
-			n++;
-		}
-	}
 	cpu->lr_used = cpu->lr_pending = cpu->evicted = 0;
-	if (n <= nlr) {
-		for (i = 0; i < n; i++)
-			load(&v, hypctx, &cand[i]);
-	} else {
-		qsort(cand, n, sizeof(cand[0]), cand_cmp);
-		for (i = 0; i < n && top < 0; i++) {
-			if (cand[i].pending && !cand[i].active)
-				top = (int)i;
-		}
-		if (top >= 0)
-			load(&v, hypctx, &cand[top]);
-		for (i = 0; i < n; i++) {
-			if (!cand[i].active)
-				continue;
-			if (cpu->lr_used < nlr)
-				load(&v, hypctx, &cand[i]);
-			else
-				nact++;
-		}
-		for (i = 0; i < n; i++) {
-			if (cand[i].active || (int)i == top)
-				continue;
-			if (cpu->lr_used < nlr) {
-				load(&v, hypctx, &cand[i]);
-				continue;
-			}
-			npend++;
-			if ((cand[i].key >> 24) != 0) {
-				irq = vgic_irq(&v, (int)hypctx->vcpuid, CAND_INTID(&cand[i]));
-				regs->ich_hcr_el2 |=
-				    irq->group ? ICH_HCR_VGRP1EIE : ICH_HCR_VGRP0EIE;
-			}
-		}
-		cpu->evicted = nact;
-		if (nact != 0)
-			regs->ich_hcr_el2 |= ICH_HCR_LRENPIE | ICH_HCR_TDIR;
-		if (npend != 0)
-			regs->ich_hcr_el2 |= ICH_HCR_NPIE;
-	}
+	if (v.vgic->version == 2)
+		vgic_v2_load(&v, hypctx);
+	else
+		load_v3(&v, hypctx);
 	if (cpu->lr_used != 0)
 		atomic_store(&cpu->in_guest, 1);
 	v.notify = 0;
@@ -521,21 +656,18 @@ end_evicted(struct vgic_visit *v, struct hypctx *hypctx, unsigned count)
 {
 	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
 	struct vgic_v3_irq *irq, *best;
-	uint32_t w, intid, best_intid = 0;
-	uint64_t m;
+	uint32_t bit, intid, best_intid = 0;
 
 	for (; count != 0; count--) {
 		best = NULL;
-		for (w = 0; w < VGIC_WORDS; w++) {
-			for (m = cpu->map[w]; m != 0; m &= m - 1) {
-				intid = w * 64 + (uint32_t)__builtin_ctzll(m);
-				irq = vgic_irq(v, (int)hypctx->vcpuid, intid);
-				if (!irq->active || irq->in_lr != 0)
-					continue;
-				if (best == NULL || irq->priority < best->priority) {
-					best = irq;
-					best_intid = intid;
-				}
+		FOR_EACH_MAPPED (cpu, bit) {
+			intid = map_intid(bit);
+			irq = vgic_irq(v, (int)hypctx->vcpuid, intid);
+			if (!irq->active || irq->in_lr != 0)
+				continue;
+			if (best == NULL || irq->priority < best->priority) {
+				best = irq;
+				best_intid = intid;
 			}
 		}
 		if (best == NULL)
@@ -568,6 +700,10 @@ vgic_sync_hwstate(struct hypctx *hypctx)
 		if (irq == NULL)
 			continue;
 		irq->in_lr = 0;
+		if (v.vgic->version == 2) { /* the state has not left irq */
+			vgic_irq_changed(&v, intid, irq);
+			continue;
+		}
 		irq->active = (lr & ICH_LR_ACTIVE) != 0;
 		if ((lr & ICH_LR_PENDING) != 0) {
 			if (irq->edge)
@@ -584,45 +720,67 @@ vgic_sync_hwstate(struct hypctx *hypctx)
 
 /* -- what WFI waits for ------------------------------------------------------------------------ */
 
-static unsigned
-running_priority(const struct vgic_v3_regs *regs)
+struct vgic_v3_irq *
+vgic_highest(struct vgic_visit *v, int cpu, const struct vgic_gate *gate, uint32_t *intid)
 {
-	uint32_t ap = regs->ich_ap0r_el2 | regs->ich_ap1r_el2;
+	struct vgic_v3_irq *irq, *best = NULL;
+	uint32_t bit;
 
-	return (ap == 0 ? PRIO_IDLE : (unsigned)__builtin_ctz(ap) << 3);
+	FOR_EACH_MAPPED (cpu_of(v, cpu), bit) {
+		irq = vgic_irq(v, cpu, map_intid(bit));
+		if (irq == NULL || irq->active || !vgic_irq_pending(irq) ||
+		    !deliverable(v->vgic, irq) || !gate->on[irq->group] ||
+		    (best != NULL && best->priority <= irq->priority))
+			continue;
+		best = irq;
+		*intid = map_intid(bit);
+	}
+	return (best);
+}
+
+bool
+vgic_signals(const struct vgic_gate *gate, const struct vgic_v3_irq *irq)
+{
+	uint32_t mask = gate->mask[irq->group];
+
+	return (irq->priority < gate->pmr &&
+		(gate->running == VGIC_PRIO_IDLE ||
+		    (irq->priority & mask) < (gate->running & mask)));
+}
+
+static void
+v3_gate(const struct vgic_v3_regs *regs, struct vgic_gate *gate)
+{
+	uint64_t vmcr = regs->ich_vmcr_el2;
+	uint32_t bpr0 = ICH_VMCR_VBPR0(vmcr), bpr1 = ICH_VMCR_VBPR1(vmcr) - 1;
+
+	gate->on[0] = (vmcr & ICH_VMCR_VENG(0)) != 0;
+	gate->on[1] = (vmcr & ICH_VMCR_VENG(1)) != 0;
+	gate->pmr = ICH_VMCR_VPMR(vmcr);
+	gate->running = vgic_running(regs->ich_ap0r_el2 | regs->ich_ap1r_el2);
+	gate->mask[0] = vgic_group_mask(bpr0);
+	gate->mask[1] = vgic_group_mask((vmcr & ICH_VMCR_VCBPR) != 0 ? bpr0 : bpr1);
 }
 
 bool
 vgic_has_pending_irq(struct hypctx *hypctx)
 {
 	struct hyp *hyp = hypctx_hyp(hypctx);
-	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
-	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
-	uint64_t vmcr = regs->ich_vmcr_el2, m;
 	struct vgic_v3_irq *irq;
+	struct vgic_gate gate;
 	struct vgic_visit v;
-	unsigned run = running_priority(regs), bpr, mask;
-	uint32_t w, intid;
-	bool found = false;
+	uint32_t intid;
+	bool found;
 
-	if (!vgic_is_attached(hyp) || atomic_load(&cpu->hint) == 0)
+	if (!vgic_is_attached(hyp) || atomic_load(&hypctx->vgic_cpu.hint) == 0)
 		return (false);
 	vgic_enter(&v, hyp, (int)hypctx->vcpuid);
-	for (w = 0; w < VGIC_WORDS && !found; w++) {
-		for (m = cpu->map[w]; m != 0 && !found; m &= m - 1) {
-			intid = w * 64 + (uint32_t)__builtin_ctzll(m);
-			irq = vgic_irq(&v, (int)hypctx->vcpuid, intid);
-			if (irq == NULL || irq->active || !vgic_irq_pending(irq) ||
-			    !deliverable(v.vgic, irq) || (vmcr & ICH_VMCR_VENG(irq->group)) == 0 ||
-			    irq->priority >= ICH_VMCR_VPMR(vmcr))
-				continue;
-			bpr = irq->group == 0 || (vmcr & ICH_VMCR_VCBPR) != 0
-				  ? ICH_VMCR_VBPR0(vmcr)
-				  : ICH_VMCR_VBPR1(vmcr) - 1;
-			mask = (0xffu << (bpr + 1)) & 0xff;
-			found = run == PRIO_IDLE || (irq->priority & mask) < (run & mask);
-		}
-	}
+	if (v.vgic->version == 2)
+		vgic_v2_gate(&hypctx->vgic_cpu.v2, &gate);
+	else
+		v3_gate(&hypctx->vgic_v3_regs, &gate);
+	irq = vgic_highest(&v, (int)hypctx->vcpuid, &gate, &intid);
+	found = irq != NULL && vgic_signals(&gate, irq);
 	v.notify = 0;
 	vgic_leave(&v);
 	return (found);

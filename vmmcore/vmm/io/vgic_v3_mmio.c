@@ -2,45 +2,20 @@
  * The frames of a guest's GICv3: distributor and redistributors, as tables of
  * registers (IHI 0069, 12.8 to 12.11).
  *
- * One security state (GICD_CTLR.DS = 1), affinity routing always on, no LPIs,
- * INTIDs to 1019, message-based SPIs. An access of a width the register does
- * not have, or that is not aligned, reads zero and is not written; so are
- * registers that are not in the tables.
+ * One security state (GICD_CTLR.DS = 1), affinity routing always on, INTIDs to
+ * 1019, message-based SPIs; what LPIs need is in vgic_its.c. An access of a
+ * width the register does not have, or that is not aligned, reads zero and is
+ * not written; so are registers that are not in the tables.
  */
-#include "vmm/io/vgic.h"
+#include "vmm/io/vgic_mmio.h"
 
 #include <errno.h>
 
 #include "vmm/arm64.h"
 #include "vmm/io/vgic_v3_reg.h"
 
-#define W8 1u
-#define W32 4u
-#define W64 8u
-
-/* An access to the register block of one vCPU (redistributor) or of all. */
-struct access {
-	struct vgic_visit v;
-	int cpu; /* whose private interrupts; -1 in the distributor */
-	uint32_t first; /* INTIDs this block may reach: first to end - 1 */
-	uint32_t end;
-	unsigned size;
-	bool write;
-};
-
-/*
- * `off` is the offset from the first register of the row, in bytes. A read
- * returns the value, a write gets it.
- */
-struct gic_reg {
-	uint32_t start, len; /* bytes */
-	uint32_t widths;
-	uint64_t (*rd)(struct access *, uint32_t off);
-	void (*wr)(struct access *, uint32_t off, uint64_t val);
-};
-
-static struct vgic_v3_irq *
-irq_at(struct access *a, uint32_t intid)
+struct vgic_v3_irq *
+vgic_access_irq(struct vgic_access *a, uint32_t intid)
 {
 	if (intid < a->first || intid >= a->end)
 		return (NULL);
@@ -52,14 +27,14 @@ irq_at(struct access *a, uint32_t intid)
 enum irq_bit { B_GROUP, B_ENABLED, B_PENDING, B_ACTIVE };
 
 static uint64_t
-read_bits(struct access *a, uint32_t off, enum irq_bit what)
+read_bits(struct vgic_access *a, uint32_t off, enum irq_bit what)
 {
 	struct vgic_v3_irq *irq;
 	uint32_t val = 0, i;
 	bool b = false;
 
 	for (i = 0; i < 32; i++) {
-		if ((irq = irq_at(a, off * 8 + i)) == NULL)
+		if ((irq = vgic_access_irq(a, off * 8 + i)) == NULL)
 			continue;
 		if (what == B_PENDING || what == B_ACTIVE)
 			vgic_irq_fetch(&a->v, irq);
@@ -83,13 +58,13 @@ read_bits(struct access *a, uint32_t off, enum irq_bit what)
 }
 
 static void
-write_bits(struct access *a, uint32_t off, uint64_t mask, enum irq_bit what, bool set)
+write_bits(struct vgic_access *a, uint32_t off, uint64_t mask, enum irq_bit what, bool set)
 {
 	struct vgic_v3_irq *irq;
 	uint32_t i;
 
 	for (i = 0; i < 32; i++) {
-		if (((mask >> i) & 1) == 0 || (irq = irq_at(a, off * 8 + i)) == NULL)
+		if (((mask >> i) & 1) == 0 || (irq = vgic_access_irq(a, off * 8 + i)) == NULL)
 			continue;
 		vgic_irq_fetch(&a->v, irq);
 		switch (what) {
@@ -100,6 +75,8 @@ write_bits(struct access *a, uint32_t off, uint64_t mask, enum irq_bit what, boo
 			irq->enabled = set;
 			break;
 		case B_PENDING:
+			if (a->v.vgic->version == 2 && off * 8 + i < VGIC_SGI_NUM)
+				continue; /* GICD_SPENDSGIR and CPENDSGIR are for these */
 			/* a level that is high stays pending whatever is cleared */
 			irq->latch = set;
 			break;
@@ -112,15 +89,15 @@ write_bits(struct access *a, uint32_t off, uint64_t mask, enum irq_bit what, boo
 }
 
 #define BIT_REG(name, what)                                                   \
-	static uint64_t rd_##name(struct access *a, uint32_t off)             \
+	uint64_t vgic_rd_##name(struct vgic_access *a, uint32_t off)          \
 	{                                                                     \
 		return (read_bits(a, off, what));                             \
 	}                                                                     \
-	static void wr_s_##name(struct access *a, uint32_t off, uint64_t val) \
+	void vgic_wr_##name(struct vgic_access *a, uint32_t off, uint64_t val) \
 	{                                                                     \
 		write_bits(a, off, val, what, true);                          \
 	}                                                                     \
-	static void wr_c_##name(struct access *a, uint32_t off, uint64_t val) \
+	void vgic_wr_c_##name(struct vgic_access *a, uint32_t off, uint64_t val) \
 	{                                                                     \
 		write_bits(a, off, val, what, false);                         \
 	}
@@ -129,14 +106,14 @@ BIT_REG(pend, B_PENDING)
 BIT_REG(active, B_ACTIVE)
 #undef BIT_REG
 
-static uint64_t
-rd_group(struct access *a, uint32_t off)
+uint64_t
+vgic_rd_group(struct vgic_access *a, uint32_t off)
 {
 	return (read_bits(a, off, B_GROUP));
 }
 
-static void
-wr_group(struct access *a, uint32_t off, uint64_t val)
+void
+vgic_wr_group(struct vgic_access *a, uint32_t off, uint64_t val)
 {
 	write_bits(a, off, val, B_GROUP, true);
 	write_bits(a, off, ~val, B_GROUP, false);
@@ -144,28 +121,28 @@ wr_group(struct access *a, uint32_t off, uint64_t val)
 
 /* -- a byte and two bits per interrupt --------------------------------------------------- */
 
-static uint64_t
-rd_priority(struct access *a, uint32_t off)
+uint64_t
+vgic_rd_priority(struct vgic_access *a, uint32_t off)
 {
 	struct vgic_v3_irq *irq;
 	uint64_t val = 0;
 	uint32_t i;
 
 	for (i = 0; i < a->size; i++) {
-		if ((irq = irq_at(a, off + i)) != NULL)
+		if ((irq = vgic_access_irq(a, off + i)) != NULL)
 			val |= (uint64_t)irq->priority << (8 * i);
 	}
 	return (val);
 }
 
-static void
-wr_priority(struct access *a, uint32_t off, uint64_t val)
+void
+vgic_wr_priority(struct vgic_access *a, uint32_t off, uint64_t val)
 {
 	struct vgic_v3_irq *irq;
 	uint32_t i;
 
 	for (i = 0; i < a->size; i++) {
-		if ((irq = irq_at(a, off + i)) == NULL)
+		if ((irq = vgic_access_irq(a, off + i)) == NULL)
 			continue;
 		/* an active one keeps its place among the active priorities */
 		irq->priority = (uint8_t)(val >> (8 * i)) & GIC_PRI_MASK;
@@ -173,29 +150,29 @@ wr_priority(struct access *a, uint32_t off, uint64_t val)
 	}
 }
 
-static uint64_t
-rd_config(struct access *a, uint32_t off)
+uint64_t
+vgic_rd_config(struct vgic_access *a, uint32_t off)
 {
 	struct vgic_v3_irq *irq;
 	uint64_t val = 0;
 	uint32_t i;
 
 	for (i = 0; i < 16; i++) {
-		if ((irq = irq_at(a, off * 4 + i)) != NULL && irq->edge)
+		if ((irq = vgic_access_irq(a, off * 4 + i)) != NULL && irq->edge)
 			val |= UINT64_C(2) << (2 * i);
 	}
 	return (val);
 }
 
-static void
-wr_config(struct access *a, uint32_t off, uint64_t val)
+void
+vgic_wr_config(struct vgic_access *a, uint32_t off, uint64_t val)
 {
 	struct vgic_v3_irq *irq;
 	uint32_t i;
 	bool edge;
 
 	for (i = 0; i < 16; i++) {
-		if ((irq = irq_at(a, off * 4 + i)) == NULL || off * 4 + i < VGIC_PRV_I_NUM)
+		if ((irq = vgic_access_irq(a, off * 4 + i)) == NULL || off * 4 + i < VGIC_PRV_I_NUM)
 			continue; /* SGIs are edges, PPIs levels */
 		edge = ((val >> (2 * i + 1)) & 1) != 0;
 		if (edge == irq->edge)
@@ -209,9 +186,9 @@ wr_config(struct access *a, uint32_t off, uint64_t val)
 /* -- routing ------------------------------------------------------------------------------ */
 
 static uint64_t
-rd_router(struct access *a, uint32_t off)
+rd_router(struct vgic_access *a, uint32_t off)
 {
-	struct vgic_v3_irq *irq = irq_at(a, off / 8);
+	struct vgic_v3_irq *irq = vgic_access_irq(a, off / 8);
 
 	if (irq == NULL)
 		return (0);
@@ -219,9 +196,9 @@ rd_router(struct access *a, uint32_t off)
 }
 
 static void
-wr_router(struct access *a, uint32_t off, uint64_t val)
+wr_router(struct vgic_access *a, uint32_t off, uint64_t val)
 {
-	struct vgic_v3_irq *irq = irq_at(a, off / 8);
+	struct vgic_v3_irq *irq = vgic_access_irq(a, off / 8);
 	uint64_t r = val;
 
 	if (irq == NULL)
@@ -241,14 +218,14 @@ wr_router(struct access *a, uint32_t off, uint64_t val)
 /* -- single registers ----------------------------------------------------------------------- */
 
 static uint64_t
-rd_d_ctlr(struct access *a, uint32_t off)
+rd_d_ctlr(struct vgic_access *a, uint32_t off)
 {
 	(void)off;
 	return (a->v.vgic->gicd_ctlr | GICD_CTLR_ARE | GICD_CTLR_DS);
 }
 
 static void
-wr_d_ctlr(struct access *a, uint32_t off, uint64_t val)
+wr_d_ctlr(struct vgic_access *a, uint32_t off, uint64_t val)
 {
 	(void)off;
 	a->v.vgic->gicd_ctlr = (uint32_t)val & (GICD_CTLR_G0 | GICD_CTLR_G1);
@@ -256,15 +233,18 @@ wr_d_ctlr(struct access *a, uint32_t off, uint64_t val)
 }
 
 static uint64_t
-rd_d_typer(struct access *a, uint32_t off)
+rd_d_typer(struct vgic_access *a, uint32_t off)
 {
-	(void)a;
+	uint64_t val = GICD_TYPER_ITLINES | GICD_TYPER_MBIS | GICD_TYPER_A3V;
+
 	(void)off;
-	return (GICD_TYPER_ITLINES | GICD_TYPER_MBIS | GICD_TYPER_IDBITS | GICD_TYPER_A3V);
+	if (vgic_its_is_attached(a->v.hyp))
+		return (val | GICD_TYPER_LPIS | GICD_TYPER_IDBITS(VGIC_IDBITS));
+	return (val | GICD_TYPER_IDBITS(10));
 }
 
-static uint64_t
-rd_iidr(struct access *a, uint32_t off)
+uint64_t
+vgic_rd_iidr(struct vgic_access *a, uint32_t off)
 {
 	(void)a;
 	(void)off;
@@ -272,7 +252,7 @@ rd_iidr(struct access *a, uint32_t off)
 }
 
 static uint64_t
-rd_pidr2(struct access *a, uint32_t off)
+rd_pidr2(struct vgic_access *a, uint32_t off)
 {
 	(void)a;
 	(void)off;
@@ -281,10 +261,10 @@ rd_pidr2(struct access *a, uint32_t off)
 
 /* GICD_SETSPI_NSR, GICD_CLRSPI_NSR: a level interrupt's line, or an edge. */
 static void
-spi_message(struct access *a, uint64_t val, bool set)
+spi_message(struct vgic_access *a, uint64_t val, bool set)
 {
 	uint32_t intid = (uint32_t)val & 0x1fff;
-	struct vgic_v3_irq *irq = irq_at(a, intid);
+	struct vgic_v3_irq *irq = vgic_access_irq(a, intid);
 
 	if (irq == NULL)
 		return;
@@ -302,21 +282,21 @@ spi_message(struct access *a, uint64_t val, bool set)
 }
 
 static void
-wr_setspi(struct access *a, uint32_t off, uint64_t val)
+wr_setspi(struct vgic_access *a, uint32_t off, uint64_t val)
 {
 	(void)off;
 	spi_message(a, val, true);
 }
 
 static void
-wr_clrspi(struct access *a, uint32_t off, uint64_t val)
+wr_clrspi(struct vgic_access *a, uint32_t off, uint64_t val)
 {
 	(void)off;
 	spi_message(a, val, false);
 }
 
 static uint64_t
-rd_r_typer(struct access *a, uint32_t off)
+rd_r_typer(struct vgic_access *a, uint32_t off)
 {
 	uint64_t aff = vgic_vcpu_affinity((unsigned)a->cpu), val;
 
@@ -324,11 +304,13 @@ rd_r_typer(struct access *a, uint32_t off)
 	val = ((aff & 0xffffff) | (aff >> 32) << 24) << 32 | (uint64_t)(unsigned)a->cpu << 8;
 	if ((uint32_t)a->cpu == a->v.vgic->ncpus - 1)
 		val |= GICR_TYPER_LAST;
+	if (vgic_its_is_attached(a->v.hyp))
+		val |= GICR_TYPER_PLPIS;
 	return (val >> (off == 4 ? 32 : 0));
 }
 
 static uint64_t
-rd_waker(struct access *a, uint32_t off)
+rd_waker(struct vgic_access *a, uint32_t off)
 {
 	(void)off;
 	return (hyp_ctx(a->v.hyp, (unsigned)a->cpu)->vgic_cpu.waker != 0
@@ -337,7 +319,7 @@ rd_waker(struct access *a, uint32_t off)
 }
 
 static void
-wr_waker(struct access *a, uint32_t off, uint64_t val)
+wr_waker(struct vgic_access *a, uint32_t off, uint64_t val)
 {
 	(void)off;
 	hyp_ctx(a->v.hyp, (unsigned)a->cpu)->vgic_cpu.waker = (val & GICR_WAKER_PS) != 0;
@@ -345,42 +327,30 @@ wr_waker(struct access *a, uint32_t off, uint64_t val)
 
 /* -- tables ------------------------------------------------------------------------------------ */
 
-#define IRQ_REGS(base, n_bits, n_prio, n_cfg)                                         \
-	{ (base) + GICD_IGROUPR, n_bits, W32, rd_group, wr_group },                   \
-	    { (base) + GICD_ISENABLER, n_bits, W32, rd_enable, wr_s_enable },         \
-	    { (base) + GICD_ICENABLER, n_bits, W32, rd_enable, wr_c_enable },         \
-	    { (base) + GICD_ISPENDR, n_bits, W32, rd_pend, wr_s_pend },               \
-	    { (base) + GICD_ICPENDR, n_bits, W32, rd_pend, wr_c_pend },               \
-	    { (base) + GICD_ISACTIVER, n_bits, W32, rd_active, wr_s_active },         \
-	    { (base) + GICD_ICACTIVER, n_bits, W32, rd_active, wr_c_active },         \
-	    { (base) + GICD_IPRIORITYR, n_prio, W8 | W32, rd_priority, wr_priority }, \
-	{                                                                             \
-		(base) + GICD_ICFGR, n_cfg, W32, rd_config, wr_config                 \
-	}
-
-static const struct gic_reg dist_regs[] = {
+static const struct vgic_reg dist_regs[] = {
 	{ GICD_CTLR, 4, W32, rd_d_ctlr, wr_d_ctlr },
 	{ GICD_TYPER, 4, W32, rd_d_typer, NULL },
-	{ GICD_IIDR, 4, W32, rd_iidr, NULL },
+	{ GICD_IIDR, 4, W32, vgic_rd_iidr, NULL },
 	{ GICD_SETSPI_NSR, 4, W32, NULL, wr_setspi },
 	{ GICD_CLRSPI_NSR, 4, W32, NULL, wr_clrspi },
-	IRQ_REGS(0, 0x80, 0x400, 0x100),
+	VGIC_IRQ_REGS(0, 0x80, 0x400, 0x100),
 	{ GICD_IROUTER, 8 * VGIC_I_NUM, W32 | W64, rd_router, wr_router },
 	{ GIC_PIDR2, 4, W32, rd_pidr2, NULL },
 };
 
-static const struct gic_reg redist_regs[] = {
-	{ GICR_IIDR, 4, W32, rd_iidr, NULL },
+static const struct vgic_reg redist_regs[] = {
+	{ GICR_IIDR, 4, W32, vgic_rd_iidr, NULL },
 	{ GICR_TYPER, 8, W32 | W64, rd_r_typer, NULL },
 	{ GICR_WAKER, 4, W32, rd_waker, wr_waker },
 	{ GIC_PIDR2, 4, W32, rd_pidr2, NULL },
-	IRQ_REGS(GICR_RD_SIZE, 4, 0x20, 8),
+	VGIC_IRQ_REGS(GICR_RD_SIZE, 4, 0x20, 8),
 };
 
-static void
-do_access(struct access *a, const struct gic_reg *regs, size_t count, uint32_t off, uint64_t *val)
+void
+vgic_access(
+    struct vgic_access *a, const struct vgic_reg *regs, size_t count, uint32_t off, uint64_t *val)
 {
-	const struct gic_reg *r, *end = regs + count;
+	const struct vgic_reg *r, *end = regs + count;
 	uint64_t mask = a->size == 8 ? UINT64_MAX : (UINT64_C(1) << (8 * a->size)) - 1;
 
 	if (!a->write)
@@ -403,18 +373,20 @@ vgic_mmio(struct hypctx *hypctx, uint64_t gpa, unsigned size, int dir, uint64_t 
 {
 	struct hyp *hyp = hypctx_hyp(hypctx);
 	struct vgic_v3 *vgic = &hyp->vgic;
-	struct access a = { .size = size, .write = dir == VM_DIR_WRITE };
+	struct vgic_access a = { .size = size, .write = dir == VM_DIR_WRITE };
 	uint32_t off, cpu;
 
 	if (!vgic_is_attached(hyp))
 		return (ENOENT);
+	if (vgic->version == 2)
+		return (vgic_v2_mmio(hypctx, gpa, size, dir, val));
 	if (gpa >= vgic->dist_start && gpa < vgic->dist_end) {
 		off = (uint32_t)(gpa - vgic->dist_start);
 		a.cpu = -1;
 		a.first = VGIC_PRV_I_NUM; /* SGIs and PPIs are in the redistributors */
 		a.end = VGIC_I_NUM;
 		vgic_enter(&a.v, hyp, (int)hypctx->vcpuid);
-		do_access(&a, dist_regs, sizeof(dist_regs) / sizeof(dist_regs[0]), off, val);
+		vgic_access(&a, dist_regs, sizeof(dist_regs) / sizeof(dist_regs[0]), off, val);
 		vgic_leave(&a.v);
 		return (0);
 	}
@@ -427,7 +399,7 @@ vgic_mmio(struct hypctx *hypctx, uint64_t gpa, unsigned size, int dir, uint64_t 
 		a.first = 0;
 		a.end = VGIC_PRV_I_NUM;
 		vgic_enter(&a.v, hyp, (int)hypctx->vcpuid);
-		do_access(&a, redist_regs, sizeof(redist_regs) / sizeof(redist_regs[0]), off, val);
+		vgic_access(&a, redist_regs, sizeof(redist_regs) / sizeof(redist_regs[0]), off, val);
 		vgic_leave(&a.v);
 		return (0);
 	}

@@ -19,8 +19,10 @@
 #define GICD_CTLR_DS (1u << 6)
 #define GICD_TYPER 0x0004u
 #define GICD_TYPER_ITLINES (VGIC_I_NUM / 32) /* 31: INTIDs to 1019 */
+#define GICD_TYPER_CPUS(n) (((n) - 1) << 5) /* GICv2 */
 #define GICD_TYPER_MBIS (1u << 16)
-#define GICD_TYPER_IDBITS ((10u - 1) << 19)
+#define GICD_TYPER_LPIS (1u << 17)
+#define GICD_TYPER_IDBITS(n) (((n) - 1) << 19)
 #define GICD_TYPER_A3V (1u << 24)
 #define GICD_IIDR 0x0008u
 #define GIC_IIDR 0x43bu /* JEP106: Arm; product 0 */
@@ -41,13 +43,54 @@
 #define GIC_PIDR2 0xffe8u
 #define GIC_PIDR2_V3 0x3bu /* ArchRev 3, JEDEC, DES_1 of Arm */
 
+/* GICv2 (IHI 0048) */
+#define GICV2_FRAME_SIZE 0x1000u
+#define GICD_ITARGETSR 0x0800u
+#define GICD_SGIR 0x0f00u
+#define GICD_CPENDSGIR 0x0f10u
+#define GICD_SPENDSGIR 0x0f20u
+#define GICV2_PIDR2 0x0fe8u
+#define GICV2_PIDR2_V2 0x2bu
+#define GICC_CTLR 0x0000u
+#define GICC_CTLR_ACK (1u << 2)
+#define GICC_CTLR_FIQEN (1u << 3)
+#define GICC_CTLR_CBPR (1u << 4)
+#define GICC_CTLR_EOIMODE (1u << 9)
+#define GICC_CTLR_MASK 0x21fu
+#define GICC_PMR 0x0004u
+#define GICC_BPR 0x0008u
+#define GICC_IAR 0x000cu
+#define GICC_EOIR 0x0010u
+#define GICC_RPR 0x0014u
+#define GICC_HPPIR 0x0018u
+#define GICC_ABPR 0x001cu
+#define GICC_AIAR 0x0020u
+#define GICC_AEOIR 0x0024u
+#define GICC_AHPPIR 0x0028u
+#define GICC_APR 0x00d0u
+#define GICC_NSAPR 0x00e0u
+#define GICC_IIDR 0x00fcu
+#define GICC_IIDR_V2 0x0002043bu
+#define GICC_DIR 0x1000u
+
 /* Redistributor, RD frame; the SGI frame follows at GICR_RD_SIZE */
+#define GICR_CTLR 0x0000u
+#define GICR_CTLR_LPIS (1u << 0)
+#define GICR_CTLR_CES (1u << 1) /* the former can be cleared */
+#define GICR_CTLR_IR (1u << 2) /* INVLPIR, INVALLR */
 #define GICR_IIDR 0x0004u
 #define GICR_TYPER 0x0008u
+#define GICR_TYPER_PLPIS (UINT64_C(1) << 0)
 #define GICR_TYPER_LAST (UINT64_C(1) << 4)
 #define GICR_WAKER 0x0014u
 #define GICR_WAKER_PS (1u << 1)
 #define GICR_WAKER_CA (1u << 2)
+
+#define GICR_PROPBASER 0x0070u
+#define GICR_PENDBASER 0x0078u
+#define GICR_INVLPIR 0x00a0u
+#define GICR_INVALLR 0x00b0u
+#define GICR_SYNCR 0x00c0u
 
 /* GICx_IPRIORITYR: implemented bits */
 #define GIC_PRI_MASK 0xf8u
@@ -67,6 +110,9 @@
 #define ICH_HCR_NPIE (UINT64_C(1) << 3)
 #define ICH_HCR_VGRP0EIE (UINT64_C(1) << 4)
 #define ICH_HCR_VGRP1EIE (UINT64_C(1) << 6)
+#define ICH_HCR_TC (UINT64_C(1) << 10)
+#define ICH_HCR_TALL0 (UINT64_C(1) << 11)
+#define ICH_HCR_TALL1 (UINT64_C(1) << 12)
 #define ICH_HCR_TDIR (UINT64_C(1) << 14)
 #define ICH_HCR_EOICOUNT(v) ((unsigned)((v) >> 27) & 0x1f)
 
