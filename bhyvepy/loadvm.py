@@ -12,6 +12,7 @@ kernel leaves nothing behind; a VM that cannot be completed is removed. Keys:
     fdt.seed                the same seeds at every load
     memory.base, memory.size, memory.wired               (-b, -m, -S)
     vmm.vhe, vmm.list_regs, vmm.vmid_bits                the hypervisor's choices
+    gic.lrs                 the same as vmm.list_regs
 
 Not here: options (cli/), kernel formats (boot/).
 """
@@ -32,6 +33,7 @@ from bhyvepy.vmmapi import VM, check_name, check_space, loading, stat_vm, vmm_di
 ENTRY_PSTATE = 0x3C5
 DEFAULT_KERNEL = "kernel.bin"
 BASE_ALIGN = 2 * layout.MIB
+MAX_LIST_REGS = 16
 
 Progress = Callable[[int, int], None]
 
@@ -69,6 +71,15 @@ def make_plan(config: Config) -> plan.LoadPlan:
     return plan.plan(kernel, opts)
 
 
+def list_regs(config: Config) -> int:
+    """gic.lrs, or vmm.list_regs; 0: what the core likes."""
+    key = "gic.lrs" if "gic.lrs" in config else "vmm.list_regs"
+    count = config.number(key)
+    if not 0 <= count <= MAX_LIST_REGS:
+        raise ConfigError(f"{key}={count} is not in 1 to {MAX_LIST_REGS}")
+    return count
+
+
 def load(name: str, config: Config, *, progress: Progress | None = None, again: bool = False) -> VM:
     """Load a VM and leave it open.
 
@@ -104,7 +115,7 @@ def _load(name: str, config: Config, progress: Progress, again: bool) -> VM:
     vm = VM.create(
         name,
         vhe=config.boolean("vmm.vhe"),
-        list_regs=config.number("vmm.list_regs"),
+        list_regs=list_regs(config),
         vmid_bits=config.number("vmm.vmid_bits"),
     )
     try:

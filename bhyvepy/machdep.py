@@ -26,6 +26,8 @@ _LEVEL_HIGH = 4
 
 _PHANDLE_GIC = 1
 _PHANDLE_CPU = 0x100  # of vCPU 0; clocks have the numbers in between
+_PHANDLE_ITS = 2
+GICV2_CPUS = 8
 
 # The order that the binding asks for: secure, non-secure, virtual, hypervisor.
 _TIMERS = (
@@ -44,6 +46,14 @@ class Attached:
     size: int
     irq: int | None
     describe: Callable[[DtContext], DtNode | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gic:
+    """Which interrupt controller the machine has."""
+
+    version: int = 3
+    its: bool = False
 
 
 def affinity(vcpu: int) -> int:
@@ -70,7 +80,7 @@ class _Context:
     def __init__(self, root: Node) -> None:
         self._root = root
         self._clocks: dict[int, int] = {}
-        self._next = _PHANDLE_GIC + 1
+        self._next = _PHANDLE_ITS + 1
 
     def fixed_clock(self, hz: int) -> int:
         """Phandle of a fixed clock of that rate."""
@@ -93,6 +103,7 @@ def build_fdt(
     *,
     topology: tuple[int, int, int] | None = None,
     conduit: str = "hvc",
+    gic: Gic = Gic(),
 ) -> bytes:
     """The tree for a load record, vCPUs (how many, or their MPIDR affinities) and devices.
 
@@ -111,8 +122,11 @@ def build_fdt(
     _memory(root, rec)
     _cpus(root, affinities, topology)
     _psci(root, conduit)
-    _gic(root, len(affinities))
-    _timer(root)
+    if gic.version == 2:
+        _gic_v2(root)
+    else:
+        _gic(root, len(affinities), gic.its)
+    _timer(root, (1 << len(affinities)) - 1 << 8 if gic.version == 2 else 0)
     stdout = _devices(root, aliases, devices)
     _chosen(chosen, rec, stdout)
     if not aliases.props:
@@ -179,7 +193,7 @@ def _psci(root: Node, conduit: str) -> None:
     node.set("method", conduit)
 
 
-def _gic(root: Node, ncpu: int) -> None:
+def _gic(root: Node, ncpu: int, its: bool) -> None:
     dist, redist = layout.GICD, layout.gicr(ncpu)
     node = root.add(f"interrupt-controller@{dist.base:x}")
     node.set("compatible", "arm,gic-v3")
@@ -193,12 +207,35 @@ def _gic(root: Node, ncpu: int) -> None:
     node.set("reg", reg)
     node.set("interrupts", interrupt(layout.INTID_MAINT))
     node.set("phandle", _PHANDLE_GIC)
+    if its:
+        child = node.add(f"msi-controller@{layout.ITS.base:x}")
+        child.set("compatible", "arm,gic-v3-its")
+        child.set("msi-controller", True)
+        child.set("#msi-cells", 1)
+        child.set("reg", [*cells(layout.ITS.base), *cells(layout.ITS.size)])
+        child.set("phandle", _PHANDLE_ITS)
 
 
-def _timer(root: Node) -> None:
+def _gic_v2(root: Node) -> None:
+    dist, cpuif = layout.GICD, layout.GICC
+    node = root.add(f"interrupt-controller@{dist.base:x}")
+    node.set("compatible", ["arm,cortex-a15-gic", "arm,gic-400"])
+    node.set("interrupt-controller", True)
+    node.set("#interrupt-cells", 3)
+    node.set("#address-cells", 2)
+    node.set("#size-cells", 2)
+    node.set("ranges", True)
+    # Of the windows, what a GICv2 fills.
+    reg = [*cells(dist.base), *cells(0x1000), *cells(cpuif.base), *cells(0x2000)]
+    node.set("reg", reg)
+    node.set("phandle", _PHANDLE_GIC)
+
+
+def _timer(root: Node, cpu_mask: int) -> None:
     node = root.add("timer")
     node.set("compatible", "arm,armv8-timer")
-    node.set("interrupts", [cell for intid in _TIMERS for cell in interrupt(intid)])
+    specs = [interrupt(intid) for intid in _TIMERS]
+    node.set("interrupts", [cell for a, b, c in specs for cell in (a, b, c | cpu_mask)])
     node.set("always-on", True)
 
 

@@ -11,6 +11,9 @@ bhyverun.py; afterwards everything is given back whatever happened. Keys of its 
     memory.wired, memory.guest_in_core                   (-S, -C)
     vcpu.N.cpuset           host CPUs of a vCPU          (-p)
     psci.method             hvc or smc: what the device tree says; both work
+    gic.version             3 or 2
+    gic.its                 a GICv3 has a translation service for LPIs
+    gic.lrs                 list registers, 1 to 16
 
 and those of loadvm.py when a kernel or bootrom is given. Not here: options (cli/),
 exits (bhyverun.py), the contents of the device tree (machdep.py).
@@ -64,6 +67,7 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
     conduit = config.text("psci.method", "hvc")
     if conduit not in ("hvc", "smc"):
         raise ConfigError(f"psci.method={printable(conduit, 40)} is not known; use hvc or smc")
+    gic = _gic(config, cpus)
     specs = [*map(slots.parse, device_texts), *_configured(config)]
     slots.check(specs)
     set_jit(config.boolean("jit"))
@@ -87,8 +91,9 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
             owned.callback(_destroy, name)
         stack.callback(_leave, vm)
         try:
-            _power_on(vm, config, (sockets, cores, threads))
-            _device_tree(vm, rec, machine, attached, (sockets, cores, threads), conduit)
+            shape = (sockets, cores, threads)
+            _power_on(vm, config, shape, gic)
+            _device_tree(vm, rec, machine, attached, shape=shape, conduit=conduit, gic=gic)
             how = machine.run()
         finally:
             if machine.stuck:
@@ -150,7 +155,19 @@ def _check_state(vm: VM) -> None:
         )
 
 
-def _power_on(vm: VM, config: Config, shape: tuple[int, int, int]) -> None:
+def _gic(config: Config, cpus: int) -> machdep.Gic:
+    gic = machdep.Gic(config.number("gic.version", 3), config.boolean("gic.its"))
+    if gic.version not in (2, 3):
+        raise ConfigError(f"gic.version={gic.version} is not known; use 3 or 2")
+    if gic.version == 2 and cpus > machdep.GICV2_CPUS:
+        raise ConfigError(f"a GICv2 has at most {machdep.GICV2_CPUS} vCPUs; use gic.version=3")
+    if gic.version == 2 and gic.its:
+        raise ConfigError("gic.its=true needs gic.version=3")
+    loadvm.list_regs(config)
+    return gic
+
+
+def _power_on(vm: VM, config: Config, shape: tuple[int, int, int], gic: machdep.Gic) -> None:
     """vCPUs, interrupt controller and memory, before the first instruction."""
     cpus = shape[0] * shape[1] * shape[2]
     vm.set_topology(*shape)
@@ -158,7 +175,15 @@ def _power_on(vm: VM, config: Config, shape: tuple[int, int, int]) -> None:
         vm.activate_cpu(n)
         if vm.vcpu(n).get("mpidr_el1") & MPIDR_AFF != mpidr:
             raise BhyveError(f"vCPU {n} has another MPIDR than the device tree says")
-    vm.attach_vgic(layout.GICD.base, layout.GICD.size, layout.GICR_BASE, layout.GICR_STRIDE * cpus)
+    if count := loadvm.list_regs(config):
+        vm.set_list_regs(count)
+    dist = layout.GICD
+    if gic.version == 2:
+        vm.attach_vgic_v2(dist.base, dist.size, layout.GICC.base, layout.GICC.size, cpus)
+    else:
+        vm.attach_vgic(dist.base, dist.size, layout.GICR_BASE, layout.GICR_STRIDE * cpus)
+    if gic.its:
+        vm.attach_its(layout.ITS.base, layout.ITS.size)
     vm.stolen_time(layout.STOLEN_TIME.base)
     if config.boolean("memory.wired"):
         vm.populate()
@@ -328,8 +353,10 @@ def _device_tree(
     rec: record.LoadRecord,
     machine: Machine,
     attached: list[machdep.Attached],
+    *,
     shape: tuple[int, int, int],
     conduit: str,
+    gic: machdep.Gic,
 ) -> None:
     """Rebuild the tree from the record and our options, unless it came with -t."""
     if rec.dtb_given:
@@ -337,5 +364,7 @@ def _device_tree(
         for line in machdep.missing_nodes(blob, attached):
             machine.say(line)
     elif rec.dtb_room:
-        blob = machdep.build_fdt(rec, machine.cpus, attached, topology=shape, conduit=conduit)
+        blob = machdep.build_fdt(
+            rec, machine.cpus, attached, topology=shape, conduit=conduit, gic=gic
+        )
         vm.write_memory(rec.dtb_gpa, blob)

@@ -470,6 +470,23 @@ class VM:
             "attach a GIC to",
         )
 
+    def attach_vgic_v2(
+        self, dist: int, dist_size: int, cpuif: int, cpuif_size: int, ncpus: int
+    ) -> None:
+        """Give the machine a GICv2 instead, of at most 8 vCPUs."""
+        self._check(
+            lib.vm_attach_vgic_v2(self.handle, dist, dist_size, cpuif, cpuif_size, ncpus),
+            "attach a GICv2 to",
+        )
+
+    def attach_its(self, base: int, size: int) -> None:
+        """Give its GICv3 a translation service."""
+        self._check(lib.vm_attach_its(self.handle, base, size), "attach an ITS to")
+
+    def set_list_regs(self, count: int) -> None:
+        """List registers of the CPUs, before the GIC is attached."""
+        self._check(lib.vm_set_list_regs(self.handle, count), "set the list registers of")
+
     def assert_irq(self, irq: int) -> None:
         """Raise a level-triggered SPI, by INTID."""
         if err := lib.vm_assert_irq(self._vm, irq):
@@ -480,9 +497,9 @@ class VM:
         if err := lib.vm_deassert_irq(self._vm, irq):
             self._check(err, f"lower interrupt {irq} of")
 
-    def raise_msi(self, addr: int, msg: int) -> None:
-        """A message-signalled interrupt."""
-        self._check(lib.vm_raise_msi(self.handle, addr, msg), "raise an MSI of")
+    def raise_msi(self, addr: int, msg: int, devid: int = 0) -> None:
+        """A message-signalled interrupt; `devid` is what an ITS knows the device by."""
+        self._check(lib.vm_raise_msi_from(self.handle, addr, msg, devid), "raise an MSI of")
 
     def doorbell_add(self, gpa: int, size: int, fd: int, value: int | None = None) -> None:
         """Let a guest write of `size` bytes to gpa signal an eventfd."""

@@ -46,6 +46,8 @@ class FakeVm:
         self.topology = (1, 1, 1, 64)
         self.asserted: set[int] = set()
         self.gic: tuple[int, ...] | None = None
+        self.its: tuple[int, ...] | None = None
+        self.list_regs = 0
         self.doorbells: list[tuple[int, int, int]] = []
         self.script: dict[int, list[Any]] = {}
         self.completed: list[int] = []
@@ -290,6 +292,18 @@ class FakeLib:
 
     def vm_attach_vgic(self, vm: Any, *where: int) -> int:
         self._of(vm).gic = where
+        return 0
+
+    def vm_attach_vgic_v2(self, vm: Any, *where: int) -> int:
+        self._of(vm).gic = where
+        return 0
+
+    def vm_attach_its(self, vm: Any, *where: int) -> int:
+        self._of(vm).its = where
+        return 0
+
+    def vm_set_list_regs(self, vm: Any, n: int) -> int:
+        self._of(vm).list_regs = n
         return 0
 
     def vm_assert_irq(self, vm: Any, irq: int) -> int:

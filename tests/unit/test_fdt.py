@@ -227,9 +227,10 @@ def build(
     record_: LoadRecord | None = None,
     cpus: int = 1,
     devices: tuple[machdep.Attached, ...] = (COM1,),
+    gic: machdep.Gic | None = None,
 ) -> devtree.Tree:
     """Our tree, read back; dtc must like it too."""
-    blob = machdep.build_fdt(record_ or rec(), cpus, devices)
+    blob = machdep.build_fdt(record_ or rec(), cpus, devices, gic=gic or machdep.Gic())
     dtc(blob)
     return devtree.parse(blob, "x")
 
@@ -288,6 +289,27 @@ def test_the_conduit_of_psci_is_what_was_asked_for() -> None:
     for conduit in ("hvc", "smc"):
         tree = devtree.parse(machdep.build_fdt(rec(), 1, [], conduit=conduit), "x")
         assert node(tree, "psci").strings("method") == [conduit]
+
+
+def test_the_its_is_below_the_gic() -> None:
+    """With an ITS, the GIC has a child that takes messages; without, there is none."""
+    gic = node(build(gic=machdep.Gic(its=True)), "interrupt-controller")
+    [its] = gic.children
+    assert its.name == "msi-controller@2f040000"
+    assert its.strings("compatible") == ["arm,gic-v3-its"]
+    assert its.props["msi-controller"] == b""
+    assert its.cell("#msi-cells", 0) == 1
+    assert words(its.props["reg"]) == [0, 0x2F040000, 0, 0x20000]
+    assert node(build(), "interrupt-controller").children == []
+
+
+def test_a_gicv2_has_cpu_interfaces() -> None:
+    """With gic.version=2, GICD and GICC instead, and timers with the mask of CPUs."""
+    tree = build(cpus=3, gic=machdep.Gic(version=2))
+    gic = node(tree, "interrupt-controller")
+    assert gic.strings("compatible") == ["arm,cortex-a15-gic", "arm,gic-400"]
+    assert words(gic.props["reg"]) == [0, 0x2F000000, 0, 0x1000, 0, 0x2F020000, 0, 0x2000]
+    assert words(node(tree, "timer").props["interrupts"])[2::3] == [0x704] * 4
 
 
 def test_the_gic_has_a_redistributor_for_each_vcpu() -> None:

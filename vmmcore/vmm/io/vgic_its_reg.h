@@ -37,7 +37,7 @@
  *	PTA 0		targets are processor numbers
  *	HCC 0, CIL 0	collections in memory, 16 bits
  */
-#define GITS_TYPER_VALUE                                                              \
+#define GITS_TYPER_VALUE                                                                        \
 	(UINT64_C(1) | ((uint64_t)ITS_ENTRY_SIZE - 1) << 4 | ((uint64_t)ITS_ID_BITS - 1) << 8 | \
 	    ((uint64_t)ITS_DEV_BITS - 1) << 13)
 

@@ -45,7 +45,7 @@ void vgic_access(
 struct vgic_v3_irq *vgic_access_irq(struct vgic_access *, uint32_t intid);
 
 /* GICx_IGROUPR to GICx_ICFGR. */
-#define VGIC_RW(name)                                           \
+#define VGIC_RW(name)                                            \
 	uint64_t vgic_rd_##name(struct vgic_access *, uint32_t); \
 	void vgic_wr_##name(struct vgic_access *, uint32_t, uint64_t)
 VGIC_RW(group);
@@ -60,17 +60,17 @@ void vgic_wr_c_pend(struct vgic_access *, uint32_t, uint64_t);
 void vgic_wr_c_active(struct vgic_access *, uint32_t, uint64_t);
 uint64_t vgic_rd_iidr(struct vgic_access *, uint32_t);
 
-#define VGIC_IRQ_REGS(base, n_bits, n_prio, n_cfg)                                             \
-	{ (base) + GICD_IGROUPR, n_bits, W32, vgic_rd_group, vgic_wr_group },                  \
-	    { (base) + GICD_ISENABLER, n_bits, W32, vgic_rd_enable, vgic_wr_enable },          \
-	    { (base) + GICD_ICENABLER, n_bits, W32, vgic_rd_enable, vgic_wr_c_enable },        \
-	    { (base) + GICD_ISPENDR, n_bits, W32, vgic_rd_pend, vgic_wr_pend },                \
-	    { (base) + GICD_ICPENDR, n_bits, W32, vgic_rd_pend, vgic_wr_c_pend },              \
-	    { (base) + GICD_ISACTIVER, n_bits, W32, vgic_rd_active, vgic_wr_active },          \
-	    { (base) + GICD_ICACTIVER, n_bits, W32, vgic_rd_active, vgic_wr_c_active },        \
+#define VGIC_IRQ_REGS(base, n_bits, n_prio, n_cfg)                                              \
+	{ (base) + GICD_IGROUPR, n_bits, W32, vgic_rd_group, vgic_wr_group },                   \
+	    { (base) + GICD_ISENABLER, n_bits, W32, vgic_rd_enable, vgic_wr_enable },           \
+	    { (base) + GICD_ICENABLER, n_bits, W32, vgic_rd_enable, vgic_wr_c_enable },         \
+	    { (base) + GICD_ISPENDR, n_bits, W32, vgic_rd_pend, vgic_wr_pend },                 \
+	    { (base) + GICD_ICPENDR, n_bits, W32, vgic_rd_pend, vgic_wr_c_pend },               \
+	    { (base) + GICD_ISACTIVER, n_bits, W32, vgic_rd_active, vgic_wr_active },           \
+	    { (base) + GICD_ICACTIVER, n_bits, W32, vgic_rd_active, vgic_wr_c_active },         \
 	    { (base) + GICD_IPRIORITYR, n_prio, W8 | W32, vgic_rd_priority, vgic_wr_priority }, \
-	{                                                                                      \
-		(base) + GICD_ICFGR, n_cfg, W32, vgic_rd_config, vgic_wr_config                \
+	{                                                                                       \
+		(base) + GICD_ICFGR, n_cfg, W32, vgic_rd_config, vgic_wr_config                 \
 	}
 
 #endif /* VMM_IO_VGIC_MMIO_H */

@@ -62,8 +62,8 @@ vgic_v2_gate(const struct vgic_v2_cpu *v2, struct vgic_gate *gate)
 	gate->pmr = v2->pmr;
 	gate->running = vgic_running(v2->apr[0] | v2->apr[1]);
 	gate->mask[0] = vgic_group_mask(v2->bpr);
-	gate->mask[1] = (v2->ctlr & GICC_CTLR_CBPR) != 0 ? gate->mask[0] :
-							   vgic_group_mask(v2->abpr - 1);
+	gate->mask[1] =
+	    (v2->ctlr & GICC_CTLR_CBPR) != 0 ? gate->mask[0] : vgic_group_mask(v2->abpr - 1);
 }
 
 void
@@ -180,18 +180,18 @@ end(struct vgic_access *a, uint64_t val)
 
 /* -- GICC: registers ----------------------------------------------------------------------- */
 
-#define RD(name, expr)                                         \
+#define RD(name, expr)                                                 \
 	static uint64_t rd_##name(struct vgic_access *a, uint32_t off) \
-	{                                                      \
-		(void)a;                                       \
-		(void)off;                                     \
-		return (expr);                                 \
+	{                                                              \
+		(void)a;                                               \
+		(void)off;                                             \
+		return (expr);                                         \
 	}
-#define WR(name, stmt)                                                   \
+#define WR(name, stmt)                                                           \
 	static void wr_##name(struct vgic_access *a, uint32_t off, uint64_t val) \
-	{                                                                \
-		(void)off;                                               \
-		stmt;                                                    \
+	{                                                                        \
+		(void)off;                                                       \
+		stmt;                                                            \
 	}
 
 static uint32_t
@@ -392,7 +392,8 @@ vgic_v2_mmio(struct hypctx *hypctx, uint64_t gpa, unsigned size, int dir, uint64
 		return (ENOENT);
 	if (gpa >= vgic->dist_start && gpa < vgic->dist_end) {
 		vgic_enter(&a.v, hyp, a.cpu);
-		vgic_access(&a, dist_regs, COUNT(dist_regs), (uint32_t)(gpa - vgic->dist_start), val);
+		vgic_access(
+		    &a, dist_regs, COUNT(dist_regs), (uint32_t)(gpa - vgic->dist_start), val);
 	} else if (gpa >= vgic->redist_start && gpa < vgic->redist_end) {
 		vgic_enter(&a.v, hyp, a.cpu);
 		vgic_access(

@@ -88,18 +88,18 @@ write_bits(struct vgic_access *a, uint32_t off, uint64_t mask, enum irq_bit what
 	}
 }
 
-#define BIT_REG(name, what)                                                   \
-	uint64_t vgic_rd_##name(struct vgic_access *a, uint32_t off)          \
-	{                                                                     \
-		return (read_bits(a, off, what));                             \
-	}                                                                     \
-	void vgic_wr_##name(struct vgic_access *a, uint32_t off, uint64_t val) \
-	{                                                                     \
-		write_bits(a, off, val, what, true);                          \
-	}                                                                     \
+#define BIT_REG(name, what)                                                      \
+	uint64_t vgic_rd_##name(struct vgic_access *a, uint32_t off)             \
+	{                                                                        \
+		return (read_bits(a, off, what));                                \
+	}                                                                        \
+	void vgic_wr_##name(struct vgic_access *a, uint32_t off, uint64_t val)   \
+	{                                                                        \
+		write_bits(a, off, val, what, true);                             \
+	}                                                                        \
 	void vgic_wr_c_##name(struct vgic_access *a, uint32_t off, uint64_t val) \
-	{                                                                     \
-		write_bits(a, off, val, what, false);                         \
+	{                                                                        \
+		write_bits(a, off, val, what, false);                            \
 	}
 BIT_REG(enable, B_ENABLED)
 BIT_REG(pend, B_PENDING)
@@ -399,7 +399,8 @@ vgic_mmio(struct hypctx *hypctx, uint64_t gpa, unsigned size, int dir, uint64_t 
 		a.first = 0;
 		a.end = VGIC_PRV_I_NUM;
 		vgic_enter(&a.v, hyp, (int)hypctx->vcpuid);
-		vgic_access(&a, redist_regs, sizeof(redist_regs) / sizeof(redist_regs[0]), off, val);
+		vgic_access(
+		    &a, redist_regs, sizeof(redist_regs) / sizeof(redist_regs[0]), off, val);
 		vgic_leave(&a.v);
 		return (0);
 	}

@@ -19,10 +19,10 @@
 #define GICD_CTLR_DS (1u << 6)
 #define GICD_TYPER 0x0004u
 #define GICD_TYPER_ITLINES (VGIC_I_NUM / 32) /* 31: INTIDs to 1019 */
-#define GICD_TYPER_CPUS(n) (((n) - 1) << 5) /* GICv2 */
+#define GICD_TYPER_CPUS(n) (((n)-1) << 5) /* GICv2 */
 #define GICD_TYPER_MBIS (1u << 16)
 #define GICD_TYPER_LPIS (1u << 17)
-#define GICD_TYPER_IDBITS(n) (((n) - 1) << 19)
+#define GICD_TYPER_IDBITS(n) (((n)-1) << 19)
 #define GICD_TYPER_A3V (1u << 24)
 #define GICD_IIDR 0x0008u
 #define GIC_IIDR 0x43bu /* JEP106: Arm; product 0 */
