@@ -166,6 +166,11 @@ host_sha(void)
 	return (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1) != 0 ? HOST_SHA : 0);
 }
 
+/* Tests build the tables also as for a host with less. */
+#ifndef JIT_HOST_MASK
+#define JIT_HOST_MASK ~0u
+#endif
+
 struct lowering jit_lowering[A64_OP_COUNT];
 unsigned jit_host;
 
@@ -200,6 +205,7 @@ build(void)
 	if (__builtin_cpu_supports("avx512cd"))
 		jit_host |= HOST_CD;
 	jit_host |= host_sha();
+	jit_host &= JIT_HOST_MASK;
 	memcpy(jit_lowering, rows, sizeof(rows));
 	add(jit_rows_fp);
 	add(jit_rows_simd);
