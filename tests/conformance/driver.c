@@ -5,6 +5,7 @@
  *	insn-detail SEED EACH TESTS GROUP OUT		every test: words, state before, after
  *	block SEED INPUTS FIRST COUNT OUT		a hash a block
  *	block-detail SEED INPUTS BLOCK OUT		words, then states before and after
+ *	run IN OUT					one program: the state after it
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -233,6 +234,27 @@ block_detail(uint64_t seed, unsigned inputs, unsigned n)
 	block_inputs(&b, seed, n, inputs, true);
 }
 
+/* The code and the state in `path`: a count, words, the state. The scratch is zero. */
+static int
+run_file(const char *path)
+{
+	static struct block b;
+	FILE *in = fopen(path, "rb");
+	uint32_t words;
+
+	if (in == NULL || fread(&words, sizeof(words), 1, in) != 1 || words > BLOCK_WORDS ||
+	    fread(b.words, 4, words, in) != words || fread(&b.state, sizeof(b.state), 1, in) != 1)
+		return (1);
+	fclose(in);
+	b.n = words;
+	block_write(&b, 0);
+	exec_code_changed();
+	memset(exec_scratch(), 0, SCRATCH_LEN);
+	exec_run(&b.state, block_va(0));
+	fwrite(&b.state, sizeof(b.state), 1, out);
+	return (fclose(out) != 0);
+}
+
 int
 conf_main(int argc, char **argv)
 {
@@ -242,8 +264,9 @@ conf_main(int argc, char **argv)
 
 	for (i = 2; i < argc - 1 && i < 10; i++)
 		a[i - 2] = strtoull(argv[i], NULL, 0);
-	if (argc < 6 || (out = fopen(argv[argc - 1], "wb")) == NULL) {
-		fprintf(stderr, "usage: %s insn|insn-detail|block|block-detail ... OUT\n", argv[0]);
+	if (argc < 4 || (out = fopen(argv[argc - 1], "wb")) == NULL) {
+		fprintf(
+		    stderr, "usage: %s insn|insn-detail|block|block-detail|run ... OUT\n", argv[0]);
 		return (2);
 	}
 	if (strcmp(mode, "insn") == 0 && argc == 8)
@@ -255,6 +278,8 @@ conf_main(int argc, char **argv)
 		block_run(a[0], (unsigned)a[1], (unsigned)a[2], (unsigned)a[3]);
 	else if (strcmp(mode, "block-detail") == 0 && argc == 6)
 		block_detail(a[0], (unsigned)a[1], (unsigned)a[2]);
+	else if (strcmp(mode, "run") == 0 && argc == 4)
+		return (run_file(argv[2]));
 	else
 		return (2);
 	return (fclose(out) != 0);
