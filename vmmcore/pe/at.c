@@ -14,17 +14,17 @@ struct at_row {
 
 static const struct at_row rows[] = {
 	{ 0, 8, 0, 1, 1, false, false, false }, /* S1E1R */
-	{ 0, 8, 1, 1, 1, true, false, false },	/* S1E1W */
+	{ 0, 8, 1, 1, 1, true, false, false },  /* S1E1W */
 	{ 0, 8, 2, 1, 0, false, false, false }, /* S1E0R */
-	{ 0, 8, 3, 1, 0, true, false, false },	/* S1E0W */
-	{ 0, 9, 0, 1, 1, false, false, true },	/* S1E1RP */
-	{ 0, 9, 1, 1, 1, true, false, true },	/* S1E1WP */
+	{ 0, 8, 3, 1, 0, true, false, false },  /* S1E0W */
+	{ 0, 9, 0, 1, 1, false, false, true },  /* S1E1RP */
+	{ 0, 9, 1, 1, 1, true, false, true },   /* S1E1WP */
 	{ 4, 8, 0, 2, 2, false, false, false }, /* S1E2R */
-	{ 4, 8, 1, 2, 2, true, false, false },	/* S1E2W */
-	{ 4, 8, 4, 1, 1, false, true, false },	/* S12E1R */
-	{ 4, 8, 5, 1, 1, true, true, false },	/* S12E1W */
-	{ 4, 8, 6, 1, 0, false, true, false },	/* S12E0R */
-	{ 4, 8, 7, 1, 0, true, true, false },	/* S12E0W */
+	{ 4, 8, 1, 2, 2, true, false, false },  /* S1E2W */
+	{ 4, 8, 4, 1, 1, false, true, false },  /* S12E1R */
+	{ 4, 8, 5, 1, 1, true, true, false },   /* S12E1W */
+	{ 4, 8, 6, 1, 0, false, true, false },  /* S12E0R */
+	{ 4, 8, 7, 1, 0, true, true, false },   /* S12E0W */
 };
 
 int
@@ -49,13 +49,13 @@ at_op(struct pe *pe, const struct insn *in, uint32_t enc, uint64_t xt)
 	rq.s1_only = r->regime == 1 && !r->stage12;
 	if (mmu_translate(pe, &rq, &x, &f) == 0) {
 		pe->sr[SR_PAR_EL1] = BIT(11) | (x.pa & GENMASK(47, 12)) | ((uint64_t)x.attr << 56) |
-		    ((uint64_t)(x.device ? 2 : x.sh) << 7);
+				     ((uint64_t)(x.device ? 2 : x.sh) << 7);
 		return (INSN_NEXT);
 	}
 	/* A stage-2 fault on the walk of a stage-1 AT from EL1 goes to EL2. */
 	if (f.stage2 && f.s1ptw && in != NULL && el == 1)
 		return (mmu_data_abort(pe, in, xt, rq.acc | ACC_CM, &f));
-	pe->sr[SR_PAR_EL1] = BIT(11) | 1 | ((uint64_t)f.fsc << 1) |
-	    (f.s1ptw ? BIT(8) : 0) | (f.stage2 ? BIT(9) : 0);
+	pe->sr[SR_PAR_EL1] =
+	    BIT(11) | 1 | ((uint64_t)f.fsc << 1) | (f.s1ptw ? BIT(8) : 0) | (f.stage2 ? BIT(9) : 0);
 	return (INSN_NEXT);
 }

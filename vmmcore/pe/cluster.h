@@ -12,10 +12,10 @@
 #include "pe/pe_internal.h"
 
 enum cluster_op {
-	CLUSTER_TLBI_VA, /* vmid, regime, addr */
+	CLUSTER_TLBI_VA,   /* vmid, regime, addr */
 	CLUSTER_TLBI_ASID, /* vmid, asid */
 	CLUSTER_TLBI_VMID, /* vmid */
-	CLUSTER_IC_LINE, /* addr: physical */
+	CLUSTER_IC_LINE,   /* addr: physical */
 };
 
 struct cluster_mail {

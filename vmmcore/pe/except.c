@@ -45,8 +45,8 @@ pe_route(const struct pe *pe, unsigned target)
 uint64_t
 pe_sctlr(const struct pe *pe)
 {
-	if (pe->el == 2 || (pe->el == 0 && (pe->sr[SR_HCR_EL2] & (HCR_TGE | HCR_E2H)) ==
-	    (HCR_TGE | HCR_E2H)))
+	if (pe->el == 2 ||
+	    (pe->el == 0 && (pe->sr[SR_HCR_EL2] & (HCR_TGE | HCR_E2H)) == (HCR_TGE | HCR_E2H)))
 		return (pe->sr[SR_SCTLR_EL2]);
 	return (pe->sr[SR_SCTLR_EL1]);
 }
@@ -100,8 +100,8 @@ enter(struct pe *pe, unsigned target, unsigned vec, uint64_t ret)
 }
 
 int
-pe_exception_far(struct pe *pe, unsigned target, unsigned ec, uint32_t iss, uint64_t ret,
-    uint64_t far)
+pe_exception_far(
+    struct pe *pe, unsigned target, unsigned ec, uint32_t iss, uint64_t ret, uint64_t far)
 {
 	target = pe_route(pe, target);
 	pe->sr[target == 2 ? SR_FAR_EL2 : SR_FAR_EL1] = far;
@@ -113,8 +113,9 @@ pe_exception(struct pe *pe, unsigned target, unsigned ec, uint32_t iss, uint64_t
 {
 	target = pe_route(pe, target);
 	/* The classes that come in a "lower" and a "same level" form. */
-	if (target == pe->el && (ec == EC_IABT_LOWER || ec == EC_DABT_LOWER ||
-	    ec == EC_BKPT_LOWER || ec == EC_STEP_LOWER || ec == EC_WATCH_LOWER))
+	if (target == pe->el &&
+	    (ec == EC_IABT_LOWER || ec == EC_DABT_LOWER || ec == EC_BKPT_LOWER ||
+		ec == EC_STEP_LOWER || ec == EC_WATCH_LOWER))
 		ec |= 1;
 	pe->sr[target == 2 ? SR_ESR_EL2 : SR_ESR_EL1] =
 	    ((uint64_t)ec << 26) | ESR_IL | (iss & 0x1ffffff);

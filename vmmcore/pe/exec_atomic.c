@@ -44,51 +44,51 @@ host_rmw(struct pe *pe, const struct insn *in, uint64_t va, unsigned len)
 
 #define BASE (pe->x[in->rn])
 
-#define HOST(p, type, kind, va)                                                              \
-	do {                                                                                 \
-		int e_ = pe_check_sp(pe, in);                                                \
-                                                                                             \
-		if (unlikely(e_ != 0))                                                       \
-			return (e_);                                                         \
-		p = kind(pe, in, va, sizeof(type));                                          \
-		if (unlikely(p == NULL))                                                     \
-			return (INSN_EXC);                                                   \
+#define HOST(p, type, kind, va)                     \
+	do {                                        \
+		int e_ = pe_check_sp(pe, in);       \
+                                                    \
+		if (unlikely(e_ != 0))              \
+			return (e_);                \
+		p = kind(pe, in, va, sizeof(type)); \
+		if (unlikely(p == NULL))            \
+			return (INSN_EXC);          \
 	} while (0)
 
-#define SIZES(X)                                                                             \
-	X(b, uint8_t, int8_t)                                                                \
-	X(h, uint16_t, int16_t)                                                              \
-	X(w, uint32_t, int32_t)                                                              \
+#define SIZES(X)                \
+	X(b, uint8_t, int8_t)   \
+	X(h, uint16_t, int16_t) \
+	X(w, uint32_t, int32_t) \
 	X(x, uint64_t, int64_t)
 
 /* Acquire and release. */
 
-#define ACQUIRE(name, type, reg, va)                                                         \
-	OP(name)                                                                             \
-	{                                                                                    \
-		const type *p;                                                               \
-                                                                                             \
-		HOST(p, type, host_read, va);                                                \
-		pe->x[in->rd] = (reg)__atomic_load_n(p, __ATOMIC_SEQ_CST);                   \
-		return (INSN_NEXT);                                                          \
+#define ACQUIRE(name, type, reg, va)                                       \
+	OP(name)                                                           \
+	{                                                                  \
+		const type *p;                                             \
+                                                                           \
+		HOST(p, type, host_read, va);                              \
+		pe->x[in->rd] = (reg)__atomic_load_n(p, __ATOMIC_SEQ_CST); \
+		return (INSN_NEXT);                                        \
 	}
 
 /* SEQ_CST store: XCHG, or MOV and MFENCE. */
-#define RELEASE(name, type, va)                                                              \
-	OP(name)                                                                             \
-	{                                                                                    \
-		type *p;                                                                     \
-                                                                                             \
-		HOST(p, type, host_write, va);                                               \
-		__atomic_store_n(p, RD(type), __ATOMIC_SEQ_CST);                             \
-		return (INSN_NEXT);                                                          \
+#define RELEASE(name, type, va)                                  \
+	OP(name)                                                 \
+	{                                                        \
+		type *p;                                         \
+                                                                 \
+		HOST(p, type, host_write, va);                   \
+		__atomic_store_n(p, RD(type), __ATOMIC_SEQ_CST); \
+		return (INSN_NEXT);                              \
 	}
 
 #define OFFSET ((uint64_t)(int64_t)in->imm)
-#define LDAR_STLR(s, type, stype)                                                            \
-	ACQUIRE(ldar_##s, type, type, BASE)                                                  \
-	RELEASE(stlr_##s, type, BASE)                                                        \
-	ACQUIRE(ldapur_##s, type, type, BASE + OFFSET)                                       \
+#define LDAR_STLR(s, type, stype)                      \
+	ACQUIRE(ldar_##s, type, type, BASE)            \
+	RELEASE(stlr_##s, type, BASE)                  \
+	ACQUIRE(ldapur_##s, type, type, BASE + OFFSET) \
 	RELEASE(stlur_##s, type, BASE + OFFSET)
 
 SIZES(LDAR_STLR)
@@ -100,36 +100,36 @@ ACQUIRE(ldapurs_wx, int32_t, uint64_t, BASE + OFFSET)
 
 /* Exclusives. The monitor is the host address, the size and the value. */
 
-#define LDXR(s, type, stype)                                                                 \
-	OP(ldxr_##s)                                                                         \
-	{                                                                                    \
-		type *p;                                                                     \
-                                                                                             \
-		HOST(p, type, host_read, BASE);                                              \
-		pe->excl_val[0] = __atomic_load_n(p, __ATOMIC_SEQ_CST);                      \
-		pe->excl_host = p;                                                           \
-		pe->excl_size = sizeof(type);                                                \
-		pe->x[in->rd] = pe->excl_val[0];                                             \
-		return (INSN_NEXT);                                                          \
+#define LDXR(s, type, stype)                                            \
+	OP(ldxr_##s)                                                    \
+	{                                                               \
+		type *p;                                                \
+                                                                        \
+		HOST(p, type, host_read, BASE);                         \
+		pe->excl_val[0] = __atomic_load_n(p, __ATOMIC_SEQ_CST); \
+		pe->excl_host = p;                                      \
+		pe->excl_size = sizeof(type);                           \
+		pe->x[in->rd] = pe->excl_val[0];                        \
+		return (INSN_NEXT);                                     \
 	}
 
 /*
  * A failed compare-exchange wrote nothing. Permission is checked in any case,
  * so a store to a read-only page faults whatever the monitor says.
  */
-#define STXR(s, type, stype)                                                                 \
-	OP(stxr_##s)                                                                         \
-	{                                                                                    \
-		type *p, old = (type)pe->excl_val[0];                                        \
-		bool ok;                                                                     \
-                                                                                             \
-		HOST(p, type, host_write, BASE);                                             \
-		ok = pe->excl_size == sizeof(type) && pe->excl_host == (void *)p &&          \
-		    __atomic_compare_exchange_n(p, &old, RD(type), false, __ATOMIC_SEQ_CST,  \
-			__ATOMIC_SEQ_CST);                                                   \
-		pe->excl_size = 0;                                                           \
-		pe->x[in->rm] = !ok;                                                         \
-		return (INSN_NEXT);                                                          \
+#define STXR(s, type, stype)                                                            \
+	OP(stxr_##s)                                                                    \
+	{                                                                               \
+		type *p, old = (type)pe->excl_val[0];                                   \
+		bool ok;                                                                \
+                                                                                        \
+		HOST(p, type, host_write, BASE);                                        \
+		ok = pe->excl_size == sizeof(type) && pe->excl_host == (void *)p &&     \
+		     __atomic_compare_exchange_n(                                       \
+			 p, &old, RD(type), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
+		pe->excl_size = 0;                                                      \
+		pe->x[in->rm] = !ok;                                                    \
+		return (INSN_NEXT);                                                     \
 	}
 
 SIZES(LDXR)
@@ -157,7 +157,7 @@ OP(stxp_w)
 
 	HOST(p, uint64_t, host_write, BASE);
 	ok = pe->excl_size == 8 && pe->excl_host == (void *)p &&
-	    __atomic_compare_exchange_n(p, &old, val, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	     __atomic_compare_exchange_n(p, &old, val, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	pe->excl_size = 0;
 	pe->x[in->rm] = !ok;
 	return (INSN_NEXT);
@@ -209,16 +209,16 @@ OP(stxp_x)
 
 /* Compare and swap: Rs (rm) is compared and gets the old value, Rt is stored. */
 
-#define CAS(s, type, stype)                                                                  \
-	OP(cas_##s)                                                                          \
-	{                                                                                    \
-		type *p, old = RM(type);                                                     \
-                                                                                             \
-		HOST(p, type, host_rmw, BASE);                                               \
-		__atomic_compare_exchange_n(p, &old, RD(type), false, __ATOMIC_SEQ_CST,      \
-		    __ATOMIC_SEQ_CST);                                                       \
-		pe_setx(pe, in->rm, old);                                                    \
-		return (INSN_NEXT);                                                          \
+#define CAS(s, type, stype)                                                        \
+	OP(cas_##s)                                                                \
+	{                                                                          \
+		type *p, old = RM(type);                                           \
+                                                                                   \
+		HOST(p, type, host_rmw, BASE);                                     \
+		__atomic_compare_exchange_n(                                       \
+		    p, &old, RD(type), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
+		pe_setx(pe, in->rm, old);                                          \
+		return (INSN_NEXT);                                                \
 	}
 
 SIZES(CAS)
@@ -252,42 +252,42 @@ OP(casp_x)
 
 /* Atomic memory operations: Rt gets the old value, Rs (rm) is the operand. */
 
-#define FETCH_OP(name, type, expr)                                                           \
-	OP(name)                                                                             \
-	{                                                                                    \
-		type *p;                                                                     \
-                                                                                             \
-		HOST(p, type, host_rmw, BASE);                                               \
-		pe->x[in->rd] = (expr);                                                      \
-		return (INSN_NEXT);                                                          \
+#define FETCH_OP(name, type, expr)             \
+	OP(name)                               \
+	{                                      \
+		type *p;                       \
+                                               \
+		HOST(p, type, host_rmw, BASE); \
+		pe->x[in->rd] = (expr);        \
+		return (INSN_NEXT);            \
 	}
 
 /* Minimum and maximum have no host instruction: a compare-exchange loop. */
-#define FETCH_PICK(name, type, cmptype, oper)                                                \
-	OP(name)                                                                             \
-	{                                                                                    \
-		const type arg = RM(type);                                                   \
-		type *p, old, val;                                                           \
-                                                                                             \
-		HOST(p, type, host_rmw, BASE);                                               \
-		old = __atomic_load_n(p, __ATOMIC_SEQ_CST);                                  \
-		do                                                                           \
-			val = (cmptype)old oper(cmptype) arg ? old : arg;                    \
-		while (!__atomic_compare_exchange_n(p, &old, val, false, __ATOMIC_SEQ_CST,   \
-		    __ATOMIC_SEQ_CST));                                                      \
-		pe->x[in->rd] = old;                                                         \
-		return (INSN_NEXT);                                                          \
+#define FETCH_PICK(name, type, cmptype, oper)                                  \
+	OP(name)                                                               \
+	{                                                                      \
+		const type arg = RM(type);                                     \
+		type *p, old, val;                                             \
+                                                                               \
+		HOST(p, type, host_rmw, BASE);                                 \
+		old = __atomic_load_n(p, __ATOMIC_SEQ_CST);                    \
+		do                                                             \
+			val = (cmptype)old oper(cmptype) arg ? old : arg;      \
+		while (!__atomic_compare_exchange_n(                           \
+		    p, &old, val, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)); \
+		pe->x[in->rd] = old;                                           \
+		return (INSN_NEXT);                                            \
 	}
 
-#define ATOMICS(s, type, stype)                                                              \
-	FETCH_OP(ldadd_##s, type, __atomic_fetch_add(p, RM(type), __ATOMIC_SEQ_CST))         \
-	FETCH_OP(ldclr_##s, type, __atomic_fetch_and(p, (type)~RM(type), __ATOMIC_SEQ_CST))  \
-	FETCH_OP(ldeor_##s, type, __atomic_fetch_xor(p, RM(type), __ATOMIC_SEQ_CST))         \
-	FETCH_OP(ldset_##s, type, __atomic_fetch_or(p, RM(type), __ATOMIC_SEQ_CST))          \
-	FETCH_OP(swp_##s, type, __atomic_exchange_n(p, RM(type), __ATOMIC_SEQ_CST))          \
-	FETCH_PICK(ldsmax_##s, type, stype, >)                                               \
-	FETCH_PICK(ldsmin_##s, type, stype, <)                                               \
-	FETCH_PICK(ldumax_##s, type, type, >)                                                \
+#define ATOMICS(s, type, stype)                                                             \
+	FETCH_OP(ldadd_##s, type, __atomic_fetch_add(p, RM(type), __ATOMIC_SEQ_CST))        \
+	FETCH_OP(ldclr_##s, type, __atomic_fetch_and(p, (type)~RM(type), __ATOMIC_SEQ_CST)) \
+	FETCH_OP(ldeor_##s, type, __atomic_fetch_xor(p, RM(type), __ATOMIC_SEQ_CST))        \
+	FETCH_OP(ldset_##s, type, __atomic_fetch_or(p, RM(type), __ATOMIC_SEQ_CST))         \
+	FETCH_OP(swp_##s, type, __atomic_exchange_n(p, RM(type), __ATOMIC_SEQ_CST))         \
+	FETCH_PICK(ldsmax_##s, type, stype, >)                                              \
+	FETCH_PICK(ldsmin_##s, type, stype, <)                                              \
+	FETCH_PICK(ldumax_##s, type, type, >)                                               \
 	FETCH_PICK(ldumin_##s, type, type, <)
 
 SIZES(ATOMICS)

@@ -21,12 +21,12 @@ OP(bl)
 	return (branch_rel(pe, in));
 }
 
-#define OP_BRANCH_IF(name, cond)                                                             \
-	OP(name)                                                                             \
-	{                                                                                    \
-		if (cond)                                                                    \
-			return (branch_rel(pe, in));                                         \
-		return (INSN_NEXT);                                                          \
+#define OP_BRANCH_IF(name, cond)                     \
+	OP(name)                                     \
+	{                                            \
+		if (cond)                            \
+			return (branch_rel(pe, in)); \
+		return (INSN_NEXT);                  \
 	}
 
 OP_BRANCH_IF(b_cond, cond_holds(pe, in->a))

@@ -82,8 +82,8 @@ OP(movk_x)
  * Bitfield moves; a is immr, b is imms. When imms >= immr the field [imms:immr]
  * moves to bit 0; otherwise the field [imms:0] moves up to bit width - immr.
  */
-#define UP(type, bits) ((type)(RN(type) << ((bits) - 1 - in->b)))
-#define DOWN_BY(bits) ((bits) - 1 - in->b + in->a)
+#define UP(type, bits) ((type)(RN(type) << ((bits)-1 - in->b)))
+#define DOWN_BY(bits) ((bits)-1 - in->b + in->a)
 #define BACK_BY ((in->a) - in->b - 1)
 
 OP_RD(ubfx_w, uint32_t, UP(uint32_t, 32) >> DOWN_BY(32))

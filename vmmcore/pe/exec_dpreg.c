@@ -21,8 +21,8 @@ const uint16_t a64_cond[16] = {
 OP_ADDSUB(, RM(uint32_t), RM(uint64_t))
 OP_ADDSUB(_lsl, RM(uint32_t) << in->b, RM(uint64_t) << in->b)
 OP_ADDSUB(_sh, shift32(RM(uint32_t), in->a, in->b), shift64(RM(uint64_t), in->a, in->b))
-OP_ADDSUB(_ext, (uint32_t)extend64(RM(uint64_t), in->a, in->b),
-    extend64(RM(uint64_t), in->a, in->b))
+OP_ADDSUB(
+    _ext, (uint32_t)extend64(RM(uint64_t), in->a, in->b), extend64(RM(uint64_t), in->a, in->b))
 
 /* Logical, shifted register; the second set complements the operand. */
 
@@ -44,9 +44,9 @@ carry(const struct pe *pe)
 }
 
 /* The carry out is 1 when the sum wrapped, or did not move with carry in 1. */
-#define FLAGS_ADC(bits)                                                                      \
-	nzcv_pack(r >> ((bits) - 1), r == 0, r < a || (r == a && carry(pe) && b != 0),       \
-	    ((a ^ r) & (b ^ r)) >> ((bits) - 1))
+#define FLAGS_ADC(bits)                                                              \
+	nzcv_pack(r >> ((bits)-1), r == 0, r < a || (r == a && carry(pe) && b != 0), \
+	    ((a ^ r) & (b ^ r)) >> ((bits)-1))
 
 OP_RD(adc_w, uint32_t, RN(uint32_t) + RM(uint32_t) + carry(pe))
 OP_RD(adc_x, uint64_t, RN(uint64_t) + RM(uint64_t) + carry(pe))
@@ -59,13 +59,13 @@ OP_RD_FLAGS(sbcs_x, uint64_t, RN(uint64_t), ~RM(uint64_t), a + b + carry(pe), FL
 
 /* Conditional compare; a is the condition, b the flags when it fails. */
 
-#define OP_CCMP(name, type, operand, oper, flags)                                            \
-	OP(name)                                                                             \
-	{                                                                                    \
-		const type a = RN(type), b = (type)(operand), r = a oper b;                  \
-                                                                                             \
-		pe->nzcv = cond_holds(pe, in->a) ? flags(a, b, r) : (uint32_t)in->b << 28;   \
-		return (INSN_NEXT);                                                          \
+#define OP_CCMP(name, type, operand, oper, flags)                                          \
+	OP(name)                                                                           \
+	{                                                                                  \
+		const type a = RN(type), b = (type)(operand), r = a oper b;                \
+                                                                                           \
+		pe->nzcv = cond_holds(pe, in->a) ? flags(a, b, r) : (uint32_t)in->b << 28; \
+		return (INSN_NEXT);                                                        \
 	}
 
 OP_CCMP(ccmn_w, uint32_t, pe->x[in->rm], +, flags_add32)
@@ -79,8 +79,8 @@ OP_CCMP(ccmp_imm_x, uint64_t, in->imm, -, flags_sub64)
 
 /* Conditional select; a is the condition. */
 
-#define OP_CSEL(name, otherw, otherx)                                                        \
-	OP_RD(name##_w, uint32_t, cond_holds(pe, in->a) ? RN(uint32_t) : (otherw))           \
+#define OP_CSEL(name, otherw, otherx)                                              \
+	OP_RD(name##_w, uint32_t, cond_holds(pe, in->a) ? RN(uint32_t) : (otherw)) \
 	OP_RD(name##_x, uint64_t, cond_holds(pe, in->a) ? RN(uint64_t) : (otherx))
 
 OP_CSEL(csel, RM(uint32_t), RM(uint64_t))
@@ -93,13 +93,13 @@ OP_CSEL(csneg, -RM(uint32_t), -RM(uint64_t))
 static int32_t
 sdiv32(int32_t n, int32_t d)
 {
-	return (d == 0 ? 0 : d == -1 ? (int32_t)-(uint32_t)n : n / d);
+	return (d == 0 ? 0 : d == -1 ? (int32_t) - (uint32_t)n : n / d);
 }
 
 static int64_t
 sdiv64(int64_t n, int64_t d)
 {
-	return (d == 0 ? 0 : d == -1 ? (int64_t)-(uint64_t)n : n / d);
+	return (d == 0 ? 0 : d == -1 ? (int64_t) - (uint64_t)n : n / d);
 }
 
 OP_RD(udiv_w, uint32_t, RM(uint32_t) == 0 ? 0 : RN(uint32_t) / RM(uint32_t))
@@ -144,7 +144,7 @@ crc(const uint32_t *table, uint32_t acc, uint64_t data, unsigned bytes)
 	return (acc);
 }
 
-#define OP_CRC(suffix, bytes)                                                                \
+#define OP_CRC(suffix, bytes)                                                                 \
 	OP_RD(crc32##suffix, uint32_t, crc(crc_table[0], RN(uint32_t), pe->x[in->rm], bytes)) \
 	OP_RD(crc32c##suffix, uint32_t, crc(crc_table[1], RN(uint32_t), pe->x[in->rm], bytes))
 

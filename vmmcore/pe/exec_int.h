@@ -124,45 +124,45 @@ extend64(uint64_t v, unsigned option, unsigned n)
 #define RA(type) ((type)pe->x[in->ra])
 
 /* One handler that computes Rd from `expr`; a 32-bit type clears the top. */
-#define OP_RD(name, type, expr)                                                              \
-	OP(name)                                                                             \
-	{                                                                                    \
-		pe->x[in->rd] = (type)(expr);                                                \
-		return (INSN_NEXT);                                                          \
+#define OP_RD(name, type, expr)               \
+	OP(name)                              \
+	{                                     \
+		pe->x[in->rd] = (type)(expr); \
+		return (INSN_NEXT);           \
 	}
 
 /* The same with flags: `flags` sees the operands a and b and the result r. */
-#define OP_RD_FLAGS(name, type, ea, eb, er, flags)                                           \
-	OP(name)                                                                             \
-	{                                                                                    \
-		const type a = (ea), b = (eb), r = (er);                                     \
-                                                                                             \
-		(void)b;                                                                     \
-		pe->nzcv = (flags);                                                          \
-		pe->x[in->rd] = r;                                                           \
-		return (INSN_NEXT);                                                          \
+#define OP_RD_FLAGS(name, type, ea, eb, er, flags)       \
+	OP(name)                                         \
+	{                                                \
+		const type a = (ea), b = (eb), r = (er); \
+                                                         \
+		(void)b;                                 \
+		pe->nzcv = (flags);                      \
+		pe->x[in->rd] = r;                       \
+		return (INSN_NEXT);                      \
 	}
 
 /* ADD, ADDS, SUB, SUBS with second operand `w` (32 bits) or `x` (64 bits). */
-#define OP_ADDSUB(suffix, w, x)                                                              \
-	OP_RD(add##suffix##_w, uint32_t, RN(uint32_t) + (w))                                 \
-	OP_RD(add##suffix##_x, uint64_t, RN(uint64_t) + (x))                                 \
-	OP_RD(sub##suffix##_w, uint32_t, RN(uint32_t) - (w))                                 \
-	OP_RD(sub##suffix##_x, uint64_t, RN(uint64_t) - (x))                                 \
+#define OP_ADDSUB(suffix, w, x)                                                               \
+	OP_RD(add##suffix##_w, uint32_t, RN(uint32_t) + (w))                                  \
+	OP_RD(add##suffix##_x, uint64_t, RN(uint64_t) + (x))                                  \
+	OP_RD(sub##suffix##_w, uint32_t, RN(uint32_t) - (w))                                  \
+	OP_RD(sub##suffix##_x, uint64_t, RN(uint64_t) - (x))                                  \
 	OP_RD_FLAGS(adds##suffix##_w, uint32_t, RN(uint32_t), w, a + b, flags_add32(a, b, r)) \
 	OP_RD_FLAGS(adds##suffix##_x, uint64_t, RN(uint64_t), x, a + b, flags_add64(a, b, r)) \
 	OP_RD_FLAGS(subs##suffix##_w, uint32_t, RN(uint32_t), w, a - b, flags_sub32(a, b, r)) \
 	OP_RD_FLAGS(subs##suffix##_x, uint64_t, RN(uint64_t), x, a - b, flags_sub64(a, b, r))
 
 /* AND, ORR, EOR, ANDS. */
-#define OP_LOGIC(and, orr, eor, ands, suffix, w, x)                                          \
-	OP_RD(and##suffix##_w, uint32_t, RN(uint32_t) & (w))                                 \
-	OP_RD(and##suffix##_x, uint64_t, RN(uint64_t) & (x))                                 \
-	OP_RD(orr##suffix##_w, uint32_t, RN(uint32_t) | (w))                                 \
-	OP_RD(orr##suffix##_x, uint64_t, RN(uint64_t) | (x))                                 \
-	OP_RD(eor##suffix##_w, uint32_t, RN(uint32_t) ^ (w))                                 \
-	OP_RD(eor##suffix##_x, uint64_t, RN(uint64_t) ^ (x))                                 \
-	OP_RD_FLAGS(ands##suffix##_w, uint32_t, RN(uint32_t), w, a & b, flags_logic32(r))    \
-	OP_RD_FLAGS(ands##suffix##_x, uint64_t, RN(uint64_t), x, a & b, flags_logic64(r))
+#define OP_LOGIC(and, orr, eor, ands, suffix, w, x)                                      \
+	OP_RD(and##suffix##_w, uint32_t, RN(uint32_t) & (w))                             \
+	OP_RD(and##suffix##_x, uint64_t, RN(uint64_t) & (x))                             \
+	OP_RD(orr##suffix##_w, uint32_t, RN(uint32_t) | (w))                             \
+	OP_RD(orr##suffix##_x, uint64_t, RN(uint64_t) | (x))                             \
+	OP_RD(eor##suffix##_w, uint32_t, RN(uint32_t) ^ (w))                             \
+	OP_RD(eor##suffix##_x, uint64_t, RN(uint64_t) ^ (x))                             \
+	OP_RD_FLAGS(ands##suffix##_w, uint32_t, RN(uint32_t), w, a &b, flags_logic32(r)) \
+	OP_RD_FLAGS(ands##suffix##_x, uint64_t, RN(uint64_t), x, a &b, flags_logic64(r))
 
 #endif /* PE_EXEC_INT_H */

@@ -12,21 +12,21 @@
  * Every kind of single access: X(name, type in memory, type it is extended
  * through, type of the register).
  */
-#define LOADS(X)                                                                             \
-	X(ldrb, uint8_t, uint8_t, uint32_t)                                                  \
-	X(ldrsb_x, uint8_t, int8_t, uint64_t)                                                \
-	X(ldrsb_w, uint8_t, int8_t, uint32_t)                                                \
-	X(ldrh, uint16_t, uint16_t, uint32_t)                                                \
-	X(ldrsh_x, uint16_t, int16_t, uint64_t)                                              \
-	X(ldrsh_w, uint16_t, int16_t, uint32_t)                                              \
-	X(ldr_w, uint32_t, uint32_t, uint32_t)                                               \
-	X(ldrsw, uint32_t, int32_t, uint64_t)                                                \
+#define LOADS(X)                                \
+	X(ldrb, uint8_t, uint8_t, uint32_t)     \
+	X(ldrsb_x, uint8_t, int8_t, uint64_t)   \
+	X(ldrsb_w, uint8_t, int8_t, uint32_t)   \
+	X(ldrh, uint16_t, uint16_t, uint32_t)   \
+	X(ldrsh_x, uint16_t, int16_t, uint64_t) \
+	X(ldrsh_w, uint16_t, int16_t, uint32_t) \
+	X(ldr_w, uint32_t, uint32_t, uint32_t)  \
+	X(ldrsw, uint32_t, int32_t, uint64_t)   \
 	X(ldr_x, uint64_t, uint64_t, uint64_t)
 
-#define STORES(X)                                                                            \
-	X(strb, uint8_t)                                                                     \
-	X(strh, uint16_t)                                                                    \
-	X(str_w, uint32_t)                                                                   \
+#define STORES(X)          \
+	X(strb, uint8_t)   \
+	X(strh, uint16_t)  \
+	X(str_w, uint32_t) \
 	X(str_x, uint64_t)
 
 static inline uint64_t
@@ -58,7 +58,7 @@ index_w(const struct pe *pe, const struct insn *in, unsigned scale)
  * address is in the TLB and SP, if it is the base, aligned. Anything else is
  * done from the start by the _slow function.
  */
-#define SLOW(name)                                                                           \
+#define SLOW(name) \
 	static __attribute__((noinline, cold)) int name(struct pe *pe, const struct insn *in)
 
 static inline bool
@@ -68,81 +68,83 @@ sp_odd(const struct pe *pe, const struct insn *in)
 }
 
 /* `va` and `set` may use pe and in; `set` runs when the access succeeded. */
-#define LOAD_ANY(name, mem, n, va, set)                                                      \
-	SLOW(name##_slow)                                                                    \
-	{                                                                                    \
-		uint64_t addr = (va);                                                        \
-		mem v[n];                                                                    \
-		int e;                                                                       \
-                                                                                             \
-		if ((e = pe_check_sp(pe, in)) != 0)                                          \
-			return (e);                                                          \
-		if ((e = pe_read(pe, in, addr, v, sizeof(v), sizeof(mem))) != 0)             \
-			return (e);                                                          \
-		set;                                                                         \
-		return (INSN_NEXT);                                                          \
-	}                                                                                    \
-	OP(name)                                                                             \
-	{                                                                                    \
-		uint64_t addr = (va);                                                        \
-		const void *p = pe_tlb_hit(pe->tlb->rd, addr, (n) * sizeof(mem));            \
-		mem v[n];                                                                    \
-                                                                                             \
-		if (unlikely(p == NULL || sp_odd(pe, in)))                                   \
-			return (name##_slow(pe, in));                                        \
-		memcpy(v, p, sizeof(v));                                                     \
-		set;                                                                         \
-		return (INSN_NEXT);                                                          \
+#define LOAD_ANY(name, mem, n, va, set)                                           \
+	SLOW(name##_slow)                                                         \
+	{                                                                         \
+		uint64_t addr = (va);                                             \
+		mem v[n];                                                         \
+		int e;                                                            \
+                                                                                  \
+		if ((e = pe_check_sp(pe, in)) != 0)                               \
+			return (e);                                               \
+		if ((e = pe_read(pe, in, addr, v, sizeof(v), sizeof(mem))) != 0)  \
+			return (e);                                               \
+		set;                                                              \
+		return (INSN_NEXT);                                               \
+	}                                                                         \
+	OP(name)                                                                  \
+	{                                                                         \
+		uint64_t addr = (va);                                             \
+		const void *p = pe_tlb_hit(pe->tlb->rd, addr, (n) * sizeof(mem)); \
+		mem v[n];                                                         \
+                                                                                  \
+		if (unlikely(p == NULL || sp_odd(pe, in)))                        \
+			return (name##_slow(pe, in));                             \
+		memcpy(v, p, sizeof(v));                                          \
+		set;                                                              \
+		return (INSN_NEXT);                                               \
 	}
 
-#define STORE_ANY(name, mem, n, va, get, set)                                                \
-	SLOW(name##_slow)                                                                    \
-	{                                                                                    \
-		uint64_t addr = (va);                                                        \
-		const mem v[n] = get;                                                        \
-		int e;                                                                       \
-                                                                                             \
-		if ((e = pe_check_sp(pe, in)) != 0)                                          \
-			return (e);                                                          \
-		if ((e = pe_write(pe, in, addr, v, sizeof(v), sizeof(mem))) != 0)            \
-			return (e);                                                          \
-		set;                                                                         \
-		return (INSN_NEXT);                                                          \
-	}                                                                                    \
-	OP(name)                                                                             \
-	{                                                                                    \
-		uint64_t addr = (va);                                                        \
-		void *p = pe_tlb_hit(pe->tlb->wr, addr, (n) * sizeof(mem));                  \
-		const mem v[n] = get;                                                        \
-                                                                                             \
-		if (unlikely(p == NULL || sp_odd(pe, in)))                                   \
-			return (name##_slow(pe, in));                                        \
-		memcpy(p, v, sizeof(v));                                                     \
-		set;                                                                         \
-		return (INSN_NEXT);                                                          \
+#define STORE_ANY(name, mem, n, va, get, set)                                     \
+	SLOW(name##_slow)                                                         \
+	{                                                                         \
+		uint64_t addr = (va);                                             \
+		const mem v[n] = get;                                             \
+		int e;                                                            \
+                                                                                  \
+		if ((e = pe_check_sp(pe, in)) != 0)                               \
+			return (e);                                               \
+		if ((e = pe_write(pe, in, addr, v, sizeof(v), sizeof(mem))) != 0) \
+			return (e);                                               \
+		set;                                                              \
+		return (INSN_NEXT);                                               \
+	}                                                                         \
+	OP(name)                                                                  \
+	{                                                                         \
+		uint64_t addr = (va);                                             \
+		void *p = pe_tlb_hit(pe->tlb->wr, addr, (n) * sizeof(mem));       \
+		const mem v[n] = get;                                             \
+                                                                                  \
+		if (unlikely(p == NULL || sp_odd(pe, in)))                        \
+			return (name##_slow(pe, in));                             \
+		memcpy(p, v, sizeof(v));                                          \
+		set;                                                              \
+		return (INSN_NEXT);                                               \
 	}
 
 #define SET1(ext, reg) pe->x[in->rd] = (reg)(ext)v[0]
-#define LOAD_BODY(name, mem, ext, reg, va, after)                                            \
-	LOAD_ANY(name, mem, 1, va, SET1(ext, reg); after)
-#define GET1(mem) { RD(mem) }
+#define LOAD_BODY(name, mem, ext, reg, va, after) LOAD_ANY(name, mem, 1, va, SET1(ext, reg); after)
+#define GET1(mem)       \
+	{               \
+		RD(mem) \
+	}
 #define STORE_BODY(name, mem, va, after) STORE_ANY(name, mem, 1, va, GET1(mem), after)
 
 #define BASE (pe->x[in->rn])
 
 /* Offset; post-index; pre-index; register offset in its two forms. */
-#define LOAD(name, mem, ext, reg)                                                            \
-	LOAD_BODY(name, mem, ext, reg, BASE + offset(in), (void)0)                           \
-	LOAD_BODY(name##_post, mem, ext, reg, BASE, BASE = addr + offset(in))                \
-	LOAD_BODY(name##_pre, mem, ext, reg, BASE + offset(in), BASE = addr)                 \
-	LOAD_BODY(name##_reg, mem, ext, reg, BASE + index_x(pe, in, SCALE(mem)), (void)0)    \
+#define LOAD(name, mem, ext, reg)                                                         \
+	LOAD_BODY(name, mem, ext, reg, BASE + offset(in), (void)0)                        \
+	LOAD_BODY(name##_post, mem, ext, reg, BASE, BASE = addr + offset(in))             \
+	LOAD_BODY(name##_pre, mem, ext, reg, BASE + offset(in), BASE = addr)              \
+	LOAD_BODY(name##_reg, mem, ext, reg, BASE + index_x(pe, in, SCALE(mem)), (void)0) \
 	LOAD_BODY(name##_regw, mem, ext, reg, BASE + index_w(pe, in, SCALE(mem)), (void)0)
 
-#define STORE(name, mem)                                                                     \
-	STORE_BODY(name, mem, BASE + offset(in), (void)0)                                    \
-	STORE_BODY(name##_post, mem, BASE, BASE = addr + offset(in))                         \
-	STORE_BODY(name##_pre, mem, BASE + offset(in), BASE = addr)                          \
-	STORE_BODY(name##_reg, mem, BASE + index_x(pe, in, SCALE(mem)), (void)0)             \
+#define STORE(name, mem)                                                         \
+	STORE_BODY(name, mem, BASE + offset(in), (void)0)                        \
+	STORE_BODY(name##_post, mem, BASE, BASE = addr + offset(in))             \
+	STORE_BODY(name##_pre, mem, BASE + offset(in), BASE = addr)              \
+	STORE_BODY(name##_reg, mem, BASE + index_x(pe, in, SCALE(mem)), (void)0) \
 	STORE_BODY(name##_regw, mem, BASE + index_w(pe, in, SCALE(mem)), (void)0)
 
 LOADS(LOAD)
@@ -180,24 +182,24 @@ unpriv_write(struct pe *pe, const struct insn *in, const void *buf, unsigned len
 	return (0);
 }
 
-#define UNPRIV_LOAD(name, mem, ext, reg)                                                     \
-	OP(name)                                                                             \
-	{                                                                                    \
-		mem v;                                                                       \
-		int e;                                                                       \
-                                                                                             \
-		if ((e = unpriv_read(pe, in, &v, sizeof(v))) != 0)                           \
-			return (e);                                                          \
-		pe->x[in->rd] = (reg)(ext)v;                                                 \
-		return (INSN_NEXT);                                                          \
+#define UNPRIV_LOAD(name, mem, ext, reg)                           \
+	OP(name)                                                   \
+	{                                                          \
+		mem v;                                             \
+		int e;                                             \
+                                                                   \
+		if ((e = unpriv_read(pe, in, &v, sizeof(v))) != 0) \
+			return (e);                                \
+		pe->x[in->rd] = (reg)(ext)v;                       \
+		return (INSN_NEXT);                                \
 	}
 
-#define UNPRIV_STORE(name, mem)                                                              \
-	OP(name)                                                                             \
-	{                                                                                    \
-		mem v = RD(mem);                                                             \
-                                                                                             \
-		return (unpriv_write(pe, in, &v, sizeof(v)));                                \
+#define UNPRIV_STORE(name, mem)                               \
+	OP(name)                                              \
+	{                                                     \
+		mem v = RD(mem);                              \
+                                                              \
+		return (unpriv_write(pe, in, &v, sizeof(v))); \
 	}
 
 UNPRIV_LOAD(ldtrb, uint8_t, uint8_t, uint32_t)
@@ -216,17 +218,17 @@ UNPRIV_STORE(sttr_x, uint64_t)
 
 /* Literal: relative to the instruction, no base register. */
 
-#define LOAD_LIT(name, mem, ext)                                                             \
-	OP(name)                                                                             \
-	{                                                                                    \
-		mem v;                                                                       \
-		int e;                                                                       \
-                                                                                             \
-		e = pe_read(pe, in, pe_pc(pe, in) + offset(in), &v, sizeof(v), sizeof(v));   \
-		if (unlikely(e != 0))                                                        \
-			return (e);                                                          \
-		pe->x[in->rd] = (uint64_t)(ext)v;                                            \
-		return (INSN_NEXT);                                                          \
+#define LOAD_LIT(name, mem, ext)                                                           \
+	OP(name)                                                                           \
+	{                                                                                  \
+		mem v;                                                                     \
+		int e;                                                                     \
+                                                                                           \
+		e = pe_read(pe, in, pe_pc(pe, in) + offset(in), &v, sizeof(v), sizeof(v)); \
+		if (unlikely(e != 0))                                                      \
+			return (e);                                                        \
+		pe->x[in->rd] = (uint64_t)(ext)v;                                          \
+		return (INSN_NEXT);                                                        \
 	}
 
 LOAD_LIT(ldr_lit_w, uint32_t, uint32_t)
@@ -236,21 +238,24 @@ LOAD_LIT(ldrsw_lit, uint32_t, int32_t)
 /* Pairs. */
 
 /* The first register is written last: see a64.decode for Rt = Rt2. */
-#define SET2(ext)                                                                            \
-	pe->x[in->ra] = (uint64_t)(ext)v[1];                                                 \
+#define SET2(ext)                            \
+	pe->x[in->ra] = (uint64_t)(ext)v[1]; \
 	pe->x[in->rd] = (uint64_t)(ext)v[0]
 #define LDP_BODY(name, mem, ext, va, after) LOAD_ANY(name, mem, 2, va, SET2(ext); after)
-#define GET2(mem) { RD(mem), RA(mem) }
+#define GET2(mem)                \
+	{                        \
+		RD(mem), RA(mem) \
+	}
 #define STP_BODY(name, mem, va, after) STORE_ANY(name, mem, 2, va, GET2(mem), after)
 
-#define LDP(name, mem, ext)                                                                  \
-	LDP_BODY(name, mem, ext, BASE + offset(in), (void)0)                                 \
-	LDP_BODY(name##_post, mem, ext, BASE, BASE = addr + offset(in))                      \
+#define LDP(name, mem, ext)                                             \
+	LDP_BODY(name, mem, ext, BASE + offset(in), (void)0)            \
+	LDP_BODY(name##_post, mem, ext, BASE, BASE = addr + offset(in)) \
 	LDP_BODY(name##_pre, mem, ext, BASE + offset(in), BASE = addr)
 
-#define STP(name, mem)                                                                       \
-	STP_BODY(name, mem, BASE + offset(in), (void)0)                                      \
-	STP_BODY(name##_post, mem, BASE, BASE = addr + offset(in))                           \
+#define STP(name, mem)                                             \
+	STP_BODY(name, mem, BASE + offset(in), (void)0)            \
+	STP_BODY(name##_post, mem, BASE, BASE = addr + offset(in)) \
 	STP_BODY(name##_pre, mem, BASE + offset(in), BASE = addr)
 
 LDP(ldp_w, uint32_t, uint32_t)

@@ -11,6 +11,7 @@
 #include "pe/simd.h"
 
 /* FIPS 197, figure 7, and its inverse, figure 14. */
+/* clang-format off */
 static const uint8_t aes_sbox[256] = {
 	0x63, 0x7c, 0x77, 0x7b, 0xf2, 0x6b, 0x6f, 0xc5,
 	0x30, 0x01, 0x67, 0x2b, 0xfe, 0xd7, 0xab, 0x76,
@@ -45,7 +46,9 @@ static const uint8_t aes_sbox[256] = {
 	0x8c, 0xa1, 0x89, 0x0d, 0xbf, 0xe6, 0x42, 0x68,
 	0x41, 0x99, 0x2d, 0x0f, 0xb0, 0x54, 0xbb, 0x16,
 };
+/* clang-format on */
 
+/* clang-format off */
 static const uint8_t aes_inv_sbox[256] = {
 	0x52, 0x09, 0x6a, 0xd5, 0x30, 0x36, 0xa5, 0x38,
 	0xbf, 0x40, 0xa3, 0x9e, 0x81, 0xf3, 0xd7, 0xfb,
@@ -80,6 +83,7 @@ static const uint8_t aes_inv_sbox[256] = {
 	0x17, 0x2b, 0x04, 0x7e, 0xba, 0x77, 0xd6, 0x26,
 	0xe1, 0x69, 0x14, 0x63, 0x55, 0x21, 0x0c, 0x7d,
 };
+/* clang-format on */
 
 /* Byte `row` of column c comes from column c + row; the inverse is c - row. */
 static inline union vec
@@ -318,9 +322,9 @@ sha256_rounds(union vec *x, union vec *y, const union vec *w)
 	for (unsigned i = 0; i < 4; i++) {
 		uint32_t a = x->us[0], e = y->us[0];
 		uint32_t t = y->us[3] + (ror(e, 6) ^ ror(e, 11) ^ ror(e, 25)) +
-		    choose(e, y->us[1], y->us[2]) + w->us[i];
-		uint32_t s = t + (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) +
-		    majority(a, x->us[1], x->us[2]);
+			     choose(e, y->us[1], y->us[2]) + w->us[i];
+		uint32_t s =
+		    t + (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) + majority(a, x->us[1], x->us[2]);
 
 		y->us[3] = y->us[2];
 		y->us[2] = y->us[1];

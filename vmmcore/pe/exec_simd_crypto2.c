@@ -250,6 +250,7 @@ op_sm3partw2(struct pe *pe, const struct insn *in)
 /* --- SM4 ------------------------------------------------------------------ */
 
 /* GB/T 32907-2016, 6.2. */
+/* clang-format off */
 static const uint8_t sm4_sbox[256] = {
 	0xd6, 0x90, 0xe9, 0xfe, 0xcc, 0xe1, 0x3d, 0xb7,
 	0x16, 0xb6, 0x14, 0xc2, 0x28, 0xfb, 0x2c, 0x05,
@@ -284,12 +285,13 @@ static const uint8_t sm4_sbox[256] = {
 	0x18, 0xf0, 0x7d, 0xec, 0x3a, 0xdc, 0x4d, 0x20,
 	0x79, 0xee, 0x5f, 0x3e, 0xd7, 0xcb, 0x39, 0x48,
 };
+/* clang-format on */
 
 static inline uint32_t
 sm4_sub(uint32_t v)
 {
 	return ((uint32_t)sm4_sbox[v >> 24] << 24 | (uint32_t)sm4_sbox[v >> 16 & 255] << 16 |
-	    (uint32_t)sm4_sbox[v >> 8 & 255] << 8 | sm4_sbox[v & 255]);
+		(uint32_t)sm4_sbox[v >> 8 & 255] << 8 | sm4_sbox[v & 255]);
 }
 
 /* Four rounds on `d` with the words of `k`: L of the data or of the key path. */

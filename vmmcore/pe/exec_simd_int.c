@@ -16,69 +16,69 @@
 
 typedef const union vec *vsrc;
 
-#define LANES(F, N, EXPR)                                                                          \
-	for (unsigned i = 0; i < (N); i++) {                                                       \
-		__typeof__(d->F[0]) a = x->F[i], b = y->F[i], c = d->F[i];                         \
-		(void)c;                                                                           \
-		d->F[i] = (__typeof__(d->F[0]))(EXPR);                                             \
+#define LANES(F, N, EXPR)                                                  \
+	for (unsigned i = 0; i < (N); i++) {                               \
+		__typeof__(d->F[0]) a = x->F[i], b = y->F[i], c = d->F[i]; \
+		(void)c;                                                   \
+		d->F[i] = (__typeof__(d->F[0]))(EXPR);                     \
 	}
 
 /* Kernels for 8, 16 and 32 bits, and for all sizes; S is u or s. */
-#define KERNEL3(name, S, EXPR)                                                                     \
-	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size)                   \
-	{                                                                                          \
-		switch (size) {                                                                    \
-		case 0:                                                                            \
-			LANES(S##b, 16, EXPR) break;                                               \
-		case 1:                                                                            \
-			LANES(S##h, 8, EXPR) break;                                                \
-		default:                                                                           \
-			LANES(S##s, 4, EXPR) break;                                                \
-		}                                                                                  \
+#define KERNEL3(name, S, EXPR)                                                   \
+	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size) \
+	{                                                                        \
+		switch (size) {                                                  \
+		case 0:                                                          \
+			LANES(S##b, 16, EXPR) break;                             \
+		case 1:                                                          \
+			LANES(S##h, 8, EXPR) break;                              \
+		default:                                                         \
+			LANES(S##s, 4, EXPR) break;                              \
+		}                                                                \
 	}
-#define KERNEL4(name, S, EXPR)                                                                     \
-	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size)                   \
-	{                                                                                          \
-		switch (size) {                                                                    \
-		case 0:                                                                            \
-			LANES(S##b, 16, EXPR) break;                                               \
-		case 1:                                                                            \
-			LANES(S##h, 8, EXPR) break;                                                \
-		case 2:                                                                            \
-			LANES(S##s, 4, EXPR) break;                                                \
-		default:                                                                           \
-			LANES(S##d, 2, EXPR) break;                                                \
-		}                                                                                  \
-	}
-
-#define OP_SAME(name)                                                                              \
-	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		unsigned size = SIMD_SIZE(in);                                                     \
-		union vec d, x, y;                                                                 \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_reg(pe, in->rn);                                                          \
-		y = simd_reg(pe, in->rm);                                                          \
-		d = simd_reg(pe, in->rd);                                                          \
-		k_##name(&d, &x, &y, size);                                                        \
-		simd_put(pe, in->rd, d, simd_bytes(in, size));                                     \
-		return (INSN_NEXT);                                                                \
+#define KERNEL4(name, S, EXPR)                                                   \
+	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size) \
+	{                                                                        \
+		switch (size) {                                                  \
+		case 0:                                                          \
+			LANES(S##b, 16, EXPR) break;                             \
+		case 1:                                                          \
+			LANES(S##h, 8, EXPR) break;                              \
+		case 2:                                                          \
+			LANES(S##s, 4, EXPR) break;                              \
+		default:                                                         \
+			LANES(S##d, 2, EXPR) break;                              \
+		}                                                                \
 	}
 
-#define OP_ELEM(name)                                                                              \
-	int op_##name##_e(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		unsigned size = SIMD_SIZE(in);                                                     \
-		union vec d, x, y;                                                                 \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_reg(pe, in->rn);                                                          \
-		y = simd_element(pe, in, size);                                                    \
-		d = simd_reg(pe, in->rd);                                                          \
-		k_##name(&d, &x, &y, size);                                                        \
-		simd_put(pe, in->rd, d, simd_bytes(in, size));                                     \
-		return (INSN_NEXT);                                                                \
+#define OP_SAME(name)                                           \
+	int op_##name##_v(struct pe *pe, const struct insn *in) \
+	{                                                       \
+		unsigned size = SIMD_SIZE(in);                  \
+		union vec d, x, y;                              \
+                                                                \
+		SIMD_ENTER(pe, in);                             \
+		x = simd_reg(pe, in->rn);                       \
+		y = simd_reg(pe, in->rm);                       \
+		d = simd_reg(pe, in->rd);                       \
+		k_##name(&d, &x, &y, size);                     \
+		simd_put(pe, in->rd, d, simd_bytes(in, size));  \
+		return (INSN_NEXT);                             \
+	}
+
+#define OP_ELEM(name)                                           \
+	int op_##name##_e(struct pe *pe, const struct insn *in) \
+	{                                                       \
+		unsigned size = SIMD_SIZE(in);                  \
+		union vec d, x, y;                              \
+                                                                \
+		SIMD_ENTER(pe, in);                             \
+		x = simd_reg(pe, in->rn);                       \
+		y = simd_element(pe, in, size);                 \
+		d = simd_reg(pe, in->rd);                       \
+		k_##name(&d, &x, &y, size);                     \
+		simd_put(pe, in->rd, d, simd_bytes(in, size));  \
+		return (INSN_NEXT);                             \
 	}
 
 #define SAME3(name, S, EXPR) KERNEL3(name, S, EXPR) OP_SAME(name)
@@ -156,7 +156,7 @@ op_pmul_v(struct pe *pe, const struct insn *in)
 		return (INSN_NEXT);                                                                \
 	}
 
-LOGICAL(and, a & b)
+LOGICAL(and, a &b)
 LOGICAL(bic, a & ~b)
 LOGICAL(orr, a | b)
 LOGICAL(orn, a | ~b)
@@ -179,36 +179,36 @@ union pair {
 	int32_t ss[8];
 };
 
-#define PAIRS(F, N, EXPR)                                                                          \
-	for (unsigned i = 0; i < (N); i++) {                                                       \
-		__typeof__(d.F[0]) a = t.F[2 * i], b = t.F[2 * i + 1];                             \
-		d.F[i] = (__typeof__(d.F[0]))(EXPR);                                               \
+#define PAIRS(F, N, EXPR)                                              \
+	for (unsigned i = 0; i < (N); i++) {                           \
+		__typeof__(d.F[0]) a = t.F[2 * i], b = t.F[2 * i + 1]; \
+		d.F[i] = (__typeof__(d.F[0]))(EXPR);                   \
 	}
 
-#define PAIRWISE(name, S, EXPR)                                                                    \
-	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		union pair t = { .ud = { 0 } };                                                    \
-		union vec d;                                                                       \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		if (SIMD_Q(in)) {                                                                  \
-			t.v[0] = simd_reg(pe, in->rn);                                             \
-			t.v[1] = simd_reg(pe, in->rm);                                             \
-		} else {                                                                           \
-			t.ud[0] = pe->v[in->rn][0];                                                \
-			t.ud[1] = pe->v[in->rm][0];                                                \
-		}                                                                                  \
-		switch (SIMD_SIZE(in)) {                                                           \
-		case 0:                                                                            \
-			PAIRS(S##b, 16, EXPR) break;                                               \
-		case 1:                                                                            \
-			PAIRS(S##h, 8, EXPR) break;                                                \
-		default:                                                                           \
-			PAIRS(S##s, 4, EXPR) break;                                                \
-		}                                                                                  \
-		simd_put(pe, in->rd, d, simd_vector(in));                                          \
-		return (INSN_NEXT);                                                                \
+#define PAIRWISE(name, S, EXPR)                                 \
+	int op_##name##_v(struct pe *pe, const struct insn *in) \
+	{                                                       \
+		union pair t = { .ud = { 0 } };                 \
+		union vec d;                                    \
+                                                                \
+		SIMD_ENTER(pe, in);                             \
+		if (SIMD_Q(in)) {                               \
+			t.v[0] = simd_reg(pe, in->rn);          \
+			t.v[1] = simd_reg(pe, in->rm);          \
+		} else {                                        \
+			t.ud[0] = pe->v[in->rn][0];             \
+			t.ud[1] = pe->v[in->rm][0];             \
+		}                                               \
+		switch (SIMD_SIZE(in)) {                        \
+		case 0:                                         \
+			PAIRS(S##b, 16, EXPR) break;            \
+		case 1:                                         \
+			PAIRS(S##h, 8, EXPR) break;             \
+		default:                                        \
+			PAIRS(S##s, 4, EXPR) break;             \
+		}                                               \
+		simd_put(pe, in->rd, d, simd_vector(in));       \
+		return (INSN_NEXT);                             \
 	}
 
 PAIRWISE(addp, u, a + b)
@@ -281,45 +281,45 @@ op_addp_2d(struct pe *pe, const struct insn *in)
 /* --- saturating ---------------------------------------------------------- */
 
 /* The same as LANES with `*q` for the expression to set. */
-#define SAT_KERNEL4(name, S, EXPR)                                                                 \
-	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size, bool *q)          \
-	{                                                                                          \
-		switch (size) {                                                                    \
-		case 0:                                                                            \
-			LANES(S##b, 16, EXPR) break;                                               \
-		case 1:                                                                            \
-			LANES(S##h, 8, EXPR) break;                                                \
-		case 2:                                                                            \
-			LANES(S##s, 4, EXPR) break;                                                \
-		default:                                                                           \
-			LANES(S##d, 2, EXPR) break;                                                \
-		}                                                                                  \
+#define SAT_KERNEL4(name, S, EXPR)                                                        \
+	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size, bool *q) \
+	{                                                                                 \
+		switch (size) {                                                           \
+		case 0:                                                                   \
+			LANES(S##b, 16, EXPR) break;                                      \
+		case 1:                                                                   \
+			LANES(S##h, 8, EXPR) break;                                       \
+		case 2:                                                                   \
+			LANES(S##s, 4, EXPR) break;                                       \
+		default:                                                                  \
+			LANES(S##d, 2, EXPR) break;                                       \
+		}                                                                         \
 	}
-#define SAT_KERNEL_HS(name, EXPR)                                                                  \
-	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size, bool *q)          \
-	{                                                                                          \
-		if (size == 1) {                                                                   \
-			LANES(sh, 8, EXPR)                                                         \
-		} else {                                                                           \
-			LANES(ss, 4, EXPR)                                                         \
-		}                                                                                  \
+#define SAT_KERNEL_HS(name, EXPR)                                                         \
+	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size, bool *q) \
+	{                                                                                 \
+		if (size == 1) {                                                          \
+			LANES(sh, 8, EXPR)                                                \
+		} else {                                                                  \
+			LANES(ss, 4, EXPR)                                                \
+		}                                                                         \
 	}
 
-#define SAT_HANDLER(name, suffix, Y)                                                               \
-	int op_##name##suffix(struct pe *pe, const struct insn *in)                                \
-	{                                                                                          \
-		unsigned size = SIMD_SIZE(in), bytes = simd_bytes(in, size);                       \
-		union vec d, x, y;                                                                 \
-		bool q = false;                                                                    \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_get(pe, in->rn, bytes);                                                   \
-		y = (Y);                                                                           \
-		d = simd_get(pe, in->rd, bytes);                                                   \
-		k_##name(&d, &x, &y, size, &q);                                                    \
-		simd_put(pe, in->rd, d, bytes);                                                    \
-		simd_qc(pe, q);                                                                    \
-		return (INSN_NEXT);                                                                \
+#define SAT_HANDLER(name, suffix, Y)                                         \
+	int op_##name##suffix(struct pe *pe, const struct insn *in)          \
+	{                                                                    \
+		unsigned size = SIMD_SIZE(in), bytes = simd_bytes(in, size); \
+		union vec d, x, y;                                           \
+		bool q = false;                                              \
+                                                                             \
+		SIMD_ENTER(pe, in);                                          \
+		x = simd_get(pe, in->rn, bytes);                             \
+		y = (Y);                                                     \
+		d = simd_get(pe, in->rd, bytes);                             \
+		k_##name(&d, &x, &y, size, &q);                              \
+		simd_put(pe, in->rd, d, bytes);                              \
+		simd_qc(pe, q);                                              \
+		return (INSN_NEXT);                                          \
 	}
 #define SAT_SAME(name) SAT_HANDLER(name, _v, simd_get(pe, in->rm, bytes))
 #define SAT_ELEM(name) SAT_HANDLER(name, _e, simd_element(pe, in, size))
@@ -329,14 +329,14 @@ op_addp_2d(struct pe *pe, const struct insn *in)
 #define LANE_MAX(a) ((int64_t)(~UINT64_C(0) >> (65 - LANE_BITS(a))))
 
 /* a OP b in the lane's type; what overflowed is LIMIT. */
-#define SAT_BY(BUILTIN, LIMIT)                                                                     \
-	({                                                                                         \
-		__typeof__(a) r;                                                                   \
-		if (BUILTIN(a, b, &r)) {                                                           \
-			r = (__typeof__(a))(LIMIT);                                                \
-			*q = true;                                                                 \
-		}                                                                                  \
-		r;                                                                                 \
+#define SAT_BY(BUILTIN, LIMIT)                      \
+	({                                          \
+		__typeof__(a) r;                    \
+		if (BUILTIN(a, b, &r)) {            \
+			r = (__typeof__(a))(LIMIT); \
+			*q = true;                  \
+		}                                   \
+		r;                                  \
 	})
 
 SAT_KERNEL4(sqadd, s, SAT_BY(__builtin_add_overflow, a < 0 ? -LANE_MAX(a) - 1 : LANE_MAX(a)))
@@ -374,8 +374,8 @@ high_half(int64_t v, unsigned bits, bool *q)
 #define ROUND_HALF (INT64_C(1) << (LANE_BITS(a) - 2))
 #define ACC_HALF (c * (INT64_C(1) << (LANE_BITS(a) - 1)))
 
-SAT_KERNEL_HS(sqdmulh, high_half((int64_t)a * b, LANE_BITS(a), q))
-SAT_KERNEL_HS(sqrdmulh, high_half((int64_t)a * b + ROUND_HALF, LANE_BITS(a), q))
+SAT_KERNEL_HS(sqdmulh, high_half((int64_t)a *b, LANE_BITS(a), q))
+SAT_KERNEL_HS(sqrdmulh, high_half((int64_t)a *b + ROUND_HALF, LANE_BITS(a), q))
 SAT_KERNEL_HS(sqrdmlah, high_half(ACC_HALF + (int64_t)a * b + ROUND_HALF, LANE_BITS(a), q))
 SAT_KERNEL_HS(sqrdmlsh, high_half(ACC_HALF - (int64_t)a * b + ROUND_HALF, LANE_BITS(a), q))
 SAT_SAME(sqdmulh)
@@ -390,19 +390,19 @@ SAT_ELEM(sqrdmlsh)
 /* --- dot products and matrix multiply (DotProd, I8MM) -------------------- */
 
 /* Each 32-bit lane gains the sum of four byte products; A and B name lanes. */
-#define DOT(name, suffix, A, B, Y)                                                                 \
-	int op_##name##suffix(struct pe *pe, const struct insn *in)                                \
-	{                                                                                          \
-		union vec d, x, y;                                                                 \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_reg(pe, in->rn);                                                          \
-		y = (Y);                                                                           \
-		d = simd_reg(pe, in->rd);                                                          \
-		for (unsigned i = 0; i < 16; i++)                                                  \
-			d.us[i / 4] += (uint32_t)(x.A[i] * y.B[i]);                                \
-		simd_put(pe, in->rd, d, simd_vector(in));                                          \
-		return (INSN_NEXT);                                                                \
+#define DOT(name, suffix, A, B, Y)                                  \
+	int op_##name##suffix(struct pe *pe, const struct insn *in) \
+	{                                                           \
+		union vec d, x, y;                                  \
+                                                                    \
+		SIMD_ENTER(pe, in);                                 \
+		x = simd_reg(pe, in->rn);                           \
+		y = (Y);                                            \
+		d = simd_reg(pe, in->rd);                           \
+		for (unsigned i = 0; i < 16; i++)                   \
+			d.us[i / 4] += (uint32_t)(x.A[i] * y.B[i]); \
+		simd_put(pe, in->rd, d, simd_vector(in));           \
+		return (INSN_NEXT);                                 \
 	}
 
 DOT(sdot, _v, sb, sb, simd_reg(pe, in->rm))
@@ -414,21 +414,21 @@ DOT(usdot, _e, ub, sb, simd_element(pe, in, 2))
 DOT(sudot, _e, sb, ub, simd_element(pe, in, 2))
 
 /* 2x8 by 8x2: Rn and Rm hold two rows of eight bytes, Rd four 32-bit sums. */
-#define MMLA(name, A, B)                                                                           \
-	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		union vec d, x, y;                                                                 \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_reg(pe, in->rn);                                                          \
-		y = simd_reg(pe, in->rm);                                                          \
-		d = simd_reg(pe, in->rd);                                                          \
-		for (unsigned i = 0; i < 4; i++)                                                   \
-			for (unsigned k = 0; k < 8; k++)                                           \
-				d.us[i] +=                                                         \
-				    (uint32_t)(x.A[(i >> 1) * 8 + k] * y.B[(i & 1) * 8 + k]);      \
-		simd_set(pe, in->rd, &d);                                                          \
-		return (INSN_NEXT);                                                                \
+#define MMLA(name, A, B)                                                                      \
+	int op_##name##_v(struct pe *pe, const struct insn *in)                               \
+	{                                                                                     \
+		union vec d, x, y;                                                            \
+                                                                                              \
+		SIMD_ENTER(pe, in);                                                           \
+		x = simd_reg(pe, in->rn);                                                     \
+		y = simd_reg(pe, in->rm);                                                     \
+		d = simd_reg(pe, in->rd);                                                     \
+		for (unsigned i = 0; i < 4; i++)                                              \
+			for (unsigned k = 0; k < 8; k++)                                      \
+				d.us[i] +=                                                    \
+				    (uint32_t)(x.A[(i >> 1) * 8 + k] * y.B[(i & 1) * 8 + k]); \
+		simd_set(pe, in->rd, &d);                                                     \
+		return (INSN_NEXT);                                                           \
 	}
 
 MMLA(smmla, sb, sb)

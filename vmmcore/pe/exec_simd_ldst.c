@@ -19,7 +19,7 @@ enum { SIZE_b, SIZE_h, SIZE_s, SIZE_d, SIZE_q };
 static inline void
 ldr(struct pe *pe, const struct insn *in, void *mem, unsigned size)
 {
-	uint64_t v[2] = {0, 0};
+	uint64_t v[2] = { 0, 0 };
 
 	memcpy(v, mem, 1u << size);
 	memcpy(pe->v[in->rd], v, 16);
@@ -34,7 +34,7 @@ str(struct pe *pe, const struct insn *in, void *mem, unsigned size)
 static inline void
 ldp(struct pe *pe, const struct insn *in, void *mem, unsigned size)
 {
-	uint64_t first[2] = {0, 0}, second[2] = {0, 0};
+	uint64_t first[2] = { 0, 0 }, second[2] = { 0, 0 };
 
 	memcpy(first, mem, 1u << size);
 	memcpy(second, (uint8_t *)mem + (1u << size), 1u << size);
@@ -54,32 +54,32 @@ stp(struct pe *pe, const struct insn *in, void *mem, unsigned size)
  * the TLB and SP, if it is the base, aligned. These do the rest; the base
  * becomes `after`.
  */
-#define SLOW(access)                                                                               \
-	static __attribute__((noinline, cold)) int access##_slow(struct pe *pe,                    \
-	    const struct insn *in, uint64_t va, uint64_t after, unsigned size)
-#define LOAD_SLOW(access, N)                                                                       \
-	SLOW(access)                                                                               \
-	{                                                                                          \
-		uint8_t buf[32];                                                                   \
-                                                                                                   \
-		if (pe_check_sp(pe, in) != 0 ||                                                    \
-		    pe_read(pe, in, va, buf, (N) << size, 1u << size) != 0)                        \
-			return (INSN_EXC);                                                         \
-		access(pe, in, buf, size);                                                         \
-		pe->x[in->rn] = after;                                                             \
-		return (INSN_NEXT);                                                                \
+#define SLOW(access)                                              \
+	static __attribute__((noinline, cold)) int access##_slow( \
+	    struct pe *pe, const struct insn *in, uint64_t va, uint64_t after, unsigned size)
+#define LOAD_SLOW(access, N)                                                \
+	SLOW(access)                                                        \
+	{                                                                   \
+		uint8_t buf[32];                                            \
+                                                                            \
+		if (pe_check_sp(pe, in) != 0 ||                             \
+		    pe_read(pe, in, va, buf, (N) << size, 1u << size) != 0) \
+			return (INSN_EXC);                                  \
+		access(pe, in, buf, size);                                  \
+		pe->x[in->rn] = after;                                      \
+		return (INSN_NEXT);                                         \
 	}
-#define STORE_SLOW(access, N)                                                                      \
-	SLOW(access)                                                                               \
-	{                                                                                          \
-		uint8_t buf[32];                                                                   \
-                                                                                                   \
-		access(pe, in, buf, size);                                                         \
-		if (pe_check_sp(pe, in) != 0 ||                                                    \
-		    pe_write(pe, in, va, buf, (N) << size, 1u << size) != 0)                       \
-			return (INSN_EXC);                                                         \
-		pe->x[in->rn] = after;                                                             \
-		return (INSN_NEXT);                                                                \
+#define STORE_SLOW(access, N)                                                \
+	SLOW(access)                                                         \
+	{                                                                    \
+		uint8_t buf[32];                                             \
+                                                                             \
+		access(pe, in, buf, size);                                   \
+		if (pe_check_sp(pe, in) != 0 ||                              \
+		    pe_write(pe, in, va, buf, (N) << size, 1u << size) != 0) \
+			return (INSN_EXC);                                   \
+		pe->x[in->rn] = after;                                       \
+		return (INSN_NEXT);                                          \
 	}
 
 LOAD_SLOW(ldr, 1u)
@@ -107,28 +107,28 @@ reg_offset(const struct pe *pe, const struct insn *in, unsigned size)
 }
 
 /* N registers at VA; the base becomes AFTER. */
-#define LDST(name, access, tlb_of, N, F, VA, AFTER)                                                \
-	int op_##name(struct pe *pe, const struct insn *in)                                        \
-	{                                                                                          \
-		uint64_t base = pe->x[in->rn], va = (VA), after = (AFTER);                         \
-		void *mem;                                                                         \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		mem = pe_tlb_hit(pe->tlb->tlb_of, va, (N) << SIZE_##F);                            \
-		if (unlikely(mem == NULL || sp_odd(in, base)))                                     \
-			return (access##_slow(pe, in, va, after, SIZE_##F));                       \
-		access(pe, in, mem, SIZE_##F);                                                     \
-		pe->x[in->rn] = after;                                                             \
-		return (INSN_NEXT);                                                                \
+#define LDST(name, access, tlb_of, N, F, VA, AFTER)                          \
+	int op_##name(struct pe *pe, const struct insn *in)                  \
+	{                                                                    \
+		uint64_t base = pe->x[in->rn], va = (VA), after = (AFTER);   \
+		void *mem;                                                   \
+                                                                             \
+		SIMD_ENTER(pe, in);                                          \
+		mem = pe_tlb_hit(pe->tlb->tlb_of, va, (N) << SIZE_##F);      \
+		if (unlikely(mem == NULL || sp_odd(in, base)))               \
+			return (access##_slow(pe, in, va, after, SIZE_##F)); \
+		access(pe, in, mem, SIZE_##F);                               \
+		pe->x[in->rn] = after;                                       \
+		return (INSN_NEXT);                                          \
 	}
 #define IMM ((uint64_t)(int64_t)in->imm)
 
-#define MODES(access, tlb_of, N, F, offset)                                                        \
-	LDST(access##_##F##_##offset, access, tlb_of, N, F, base + IMM, base)                      \
-	LDST(access##_##F##_pre, access, tlb_of, N, F, base + IMM, va)                             \
+#define MODES(access, tlb_of, N, F, offset)                                   \
+	LDST(access##_##F##_##offset, access, tlb_of, N, F, base + IMM, base) \
+	LDST(access##_##F##_pre, access, tlb_of, N, F, base + IMM, va)        \
 	LDST(access##_##F##_post, access, tlb_of, N, F, base, base + IMM)
-#define ONE(access, tlb_of, F)                                                                     \
-	MODES(access, tlb_of, 1u, F, imm)                                                          \
+#define ONE(access, tlb_of, F)            \
+	MODES(access, tlb_of, 1u, F, imm) \
 	LDST(access##_##F##_reg, access, tlb_of, 1u, F, base + reg_offset(pe, in, SIZE_##F), base)
 #define PAIR(access, tlb_of, F) MODES(access, tlb_of, 2u, F, off)
 
@@ -150,17 +150,17 @@ PAIR(stp, wr, d)
 PAIR(stp, wr, q)
 
 /* PC-relative: no base register. */
-#define LITERAL(F)                                                                                 \
-	int op_ldr_##F##_lit(struct pe *pe, const struct insn *in)                                 \
-	{                                                                                          \
-		uint8_t buf[16];                                                                   \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		if (unlikely(pe_read(pe, in, pe_pc(pe, in) + IMM, buf, 1u << SIZE_##F,             \
-			1u << SIZE_##F) != 0))                                                     \
-			return (INSN_EXC);                                                         \
-		ldr(pe, in, buf, SIZE_##F);                                                        \
-		return (INSN_NEXT);                                                                \
+#define LITERAL(F)                                                                     \
+	int op_ldr_##F##_lit(struct pe *pe, const struct insn *in)                     \
+	{                                                                              \
+		uint8_t buf[16];                                                       \
+                                                                                       \
+		SIMD_ENTER(pe, in);                                                    \
+		if (unlikely(pe_read(pe, in, pe_pc(pe, in) + IMM, buf, 1u << SIZE_##F, \
+				 1u << SIZE_##F) != 0))                                \
+			return (INSN_EXC);                                             \
+		ldr(pe, in, buf, SIZE_##F);                                            \
+		return (INSN_NEXT);                                                    \
 	}
 
 LITERAL(s)

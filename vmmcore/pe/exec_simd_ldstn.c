@@ -36,13 +36,13 @@ lane(struct pe *pe, const struct insn *in, unsigned reg, unsigned index, unsigne
 /* --- whole registers ------------------------------------------------------ */
 
 /* Put element e of register r in the place it has in memory, or take it from there. */
-#define INTERLEAVE(T, LOAD)                                                                        \
-	for (unsigned e = 0; e < bytes / sizeof(T); e++)                                           \
-		for (unsigned r = 0; r < n; r++) {                                                 \
-			uint8_t *m = g->buf + (e * n + r) * sizeof(T);                             \
-			uint8_t *v = (uint8_t *)pe->v[(in->rd + r) & 31] + e * sizeof(T);          \
-                                                                                                   \
-			memcpy((LOAD) ? v : m, (LOAD) ? m : v, sizeof(T));                         \
+#define INTERLEAVE(T, LOAD)                                                               \
+	for (unsigned e = 0; e < bytes / sizeof(T); e++)                                  \
+		for (unsigned r = 0; r < n; r++) {                                        \
+			uint8_t *m = g->buf + (e * n + r) * sizeof(T);                    \
+			uint8_t *v = (uint8_t *)pe->v[(in->rd + r) & 31] + e * sizeof(T); \
+                                                                                          \
+			memcpy((LOAD) ? v : m, (LOAD) ? m : v, sizeof(T));                \
 		}
 
 static inline void
@@ -113,10 +113,10 @@ multiple(struct pe *pe, const struct insn *in, unsigned regs, move_fn *move)
 	return (INSN_NEXT);
 }
 
-#define MULTIPLE(name, REGS, MOVE)                                                                 \
-	int op_##name(struct pe *pe, const struct insn *in)                                        \
-	{                                                                                          \
-		return (multiple(pe, in, REGS, MOVE));                                             \
+#define MULTIPLE(name, REGS, MOVE)                          \
+	int op_##name(struct pe *pe, const struct insn *in) \
+	{                                                   \
+		return (multiple(pe, in, REGS, MOVE));      \
 	}
 
 MULTIPLE(ldst2_m, 2, interleave)
@@ -170,10 +170,10 @@ one_lane(struct pe *pe, const struct insn *in, unsigned size)
 	return (INSN_NEXT);
 }
 
-#define ONE_LANE(F, SIZE)                                                                          \
-	int op_ldstn_##F(struct pe *pe, const struct insn *in)                                     \
-	{                                                                                          \
-		return (one_lane(pe, in, SIZE));                                                   \
+#define ONE_LANE(F, SIZE)                                      \
+	int op_ldstn_##F(struct pe *pe, const struct insn *in) \
+	{                                                      \
+		return (one_lane(pe, in, SIZE));               \
 	}
 
 ONE_LANE(b, 0)

@@ -14,39 +14,39 @@
 typedef const union vec *vsrc;
 
 /* W and F: fields of the wide result and of the sources. */
-#define LONG_LANES(W, F, N, EXPR)                                                                  \
-	for (unsigned i = 0; i < (N); i++) {                                                       \
-		__typeof__(d->W[0]) a = x->F[i], b = y->F[i], c = d->W[i];                         \
-		(void)c;                                                                           \
-		d->W[i] = (__typeof__(d->W[0]))(EXPR);                                             \
+#define LONG_LANES(W, F, N, EXPR)                                          \
+	for (unsigned i = 0; i < (N); i++) {                               \
+		__typeof__(d->W[0]) a = x->F[i], b = y->F[i], c = d->W[i]; \
+		(void)c;                                                   \
+		d->W[i] = (__typeof__(d->W[0]))(EXPR);                     \
 	}
 
-#define LONG_KERNEL(name, S, EXPR)                                                                 \
-	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size)                   \
-	{                                                                                          \
-		switch (size) {                                                                    \
-		case 0:                                                                            \
-			LONG_LANES(S##h, S##b, 8, EXPR) break;                                     \
-		case 1:                                                                            \
-			LONG_LANES(S##s, S##h, 4, EXPR) break;                                     \
-		default:                                                                           \
-			LONG_LANES(S##d, S##s, 2, EXPR) break;                                     \
-		}                                                                                  \
+#define LONG_KERNEL(name, S, EXPR)                                               \
+	static inline void k_##name(union vec *d, vsrc x, vsrc y, unsigned size) \
+	{                                                                        \
+		switch (size) {                                                  \
+		case 0:                                                          \
+			LONG_LANES(S##h, S##b, 8, EXPR) break;                   \
+		case 1:                                                          \
+			LONG_LANES(S##s, S##h, 4, EXPR) break;                   \
+		default:                                                         \
+			LONG_LANES(S##d, S##s, 2, EXPR) break;                   \
+		}                                                                \
 	}
 
-#define LONG_HANDLER(name, suffix, Y)                                                              \
-	int op_##name##suffix(struct pe *pe, const struct insn *in)                                \
-	{                                                                                          \
-		unsigned part = SIMD_Q(in), size = SIMD_SIZE(in);                                  \
-		union vec d, x, y;                                                                 \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_half(pe, in->rn, part);                                                   \
-		y = (Y);                                                                           \
-		d = simd_reg(pe, in->rd);                                                          \
-		k_##name(&d, &x, &y, size);                                                        \
-		simd_set(pe, in->rd, &d);                                                          \
-		return (INSN_NEXT);                                                                \
+#define LONG_HANDLER(name, suffix, Y)                               \
+	int op_##name##suffix(struct pe *pe, const struct insn *in) \
+	{                                                           \
+		unsigned part = SIMD_Q(in), size = SIMD_SIZE(in);   \
+		union vec d, x, y;                                  \
+                                                                    \
+		SIMD_ENTER(pe, in);                                 \
+		x = simd_half(pe, in->rn, part);                    \
+		y = (Y);                                            \
+		d = simd_reg(pe, in->rd);                           \
+		k_##name(&d, &x, &y, size);                         \
+		simd_set(pe, in->rd, &d);                           \
+		return (INSN_NEXT);                                 \
 	}
 #define LONG_OP(name) LONG_HANDLER(name, _v, simd_half(pe, in->rm, part))
 #define LONG_ELEM(name) LONG_HANDLER(name, _e, simd_element(pe, in, size))
@@ -64,7 +64,7 @@ LONG_KERNEL(sabdl, s, a > b ? (int64_t)a - b : (int64_t)b - a)
 LONG_KERNEL(uabdl, u, a > b ? a - b : b - a)
 LONG_KERNEL(sabal, s, 1ull * c + (a > b ? (int64_t)a - b : (int64_t)b - a))
 LONG_KERNEL(uabal, u, c + (a > b ? a - b : b - a))
-LONG_KERNEL(smull, s, (int64_t)a * b)
+LONG_KERNEL(smull, s, (int64_t)a *b)
 LONG_KERNEL(umull, u, 1u * a * b)
 LONG_KERNEL(smlal, s, 1ull * c + (int64_t)a * b)
 LONG_KERNEL(umlal, u, c + 1u * a * b)
@@ -94,28 +94,28 @@ LONG_ELEM(umlsl)
 
 /* --- wide: the first source is as wide as the result ---------------------- */
 
-#define WIDE_LANES(W, F, N, OP)                                                                    \
-	for (unsigned i = 0; i < (N); i++)                                                         \
-		d.W[i] = (__typeof__(d.W[0]))(x.W[i] OP (uint64_t)y.F[i]);
+#define WIDE_LANES(W, F, N, OP)            \
+	for (unsigned i = 0; i < (N); i++) \
+		d.W[i] = (__typeof__(d.W[0]))(x.W[i] OP(uint64_t) y.F[i]);
 
-#define WIDE_OP(name, S, OP)                                                                       \
-	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		union vec d, x, y;                                                                 \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_reg(pe, in->rn);                                                          \
-		y = simd_half(pe, in->rm, SIMD_Q(in));                                             \
-		switch (SIMD_SIZE(in)) {                                                           \
-		case 0:                                                                            \
-			WIDE_LANES(uh, S##b, 8, OP) break;                                         \
-		case 1:                                                                            \
-			WIDE_LANES(us, S##h, 4, OP) break;                                         \
-		default:                                                                           \
-			WIDE_LANES(ud, S##s, 2, OP) break;                                         \
-		}                                                                                  \
-		simd_set(pe, in->rd, &d);                                                          \
-		return (INSN_NEXT);                                                                \
+#define WIDE_OP(name, S, OP)                                    \
+	int op_##name##_v(struct pe *pe, const struct insn *in) \
+	{                                                       \
+		union vec d, x, y;                              \
+                                                                \
+		SIMD_ENTER(pe, in);                             \
+		x = simd_reg(pe, in->rn);                       \
+		y = simd_half(pe, in->rm, SIMD_Q(in));          \
+		switch (SIMD_SIZE(in)) {                        \
+		case 0:                                         \
+			WIDE_LANES(uh, S##b, 8, OP) break;      \
+		case 1:                                         \
+			WIDE_LANES(us, S##h, 4, OP) break;      \
+		default:                                        \
+			WIDE_LANES(ud, S##s, 2, OP) break;      \
+		}                                               \
+		simd_set(pe, in->rd, &d);                       \
+		return (INSN_NEXT);                             \
 	}
 
 WIDE_OP(saddw, s, +)
@@ -125,32 +125,32 @@ WIDE_OP(usubw, u, -)
 
 /* --- narrow: the high half of a sum or difference ------------------------- */
 
-#define HIGH_LANES(W, F, N, OP, ROUND)                                                             \
-	for (unsigned i = 0; i < (N); i++) {                                                       \
-		const unsigned half = sizeof(d.F[0]) * 8;                                          \
-		uint64_t v = (uint64_t)x.W[i] OP y.W[i];                                           \
-                                                                                                   \
-		d.F[i] = (__typeof__(d.F[0]))((v + ((uint64_t)(ROUND) << (half - 1))) >> half);    \
+#define HIGH_LANES(W, F, N, OP, ROUND)                                                          \
+	for (unsigned i = 0; i < (N); i++) {                                                    \
+		const unsigned half = sizeof(d.F[0]) * 8;                                       \
+		uint64_t v = (uint64_t)x.W[i] OP y.W[i];                                        \
+                                                                                                \
+		d.F[i] = (__typeof__(d.F[0]))((v + ((uint64_t)(ROUND) << (half - 1))) >> half); \
 	}
 
-#define HIGH_OP(name, OP, ROUND)                                                                   \
-	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		union vec d, x, y;                                                                 \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_reg(pe, in->rn);                                                          \
-		y = simd_reg(pe, in->rm);                                                          \
-		switch (SIMD_SIZE(in)) {                                                           \
-		case 0:                                                                            \
-			HIGH_LANES(uh, ub, 8, OP, ROUND) break;                                    \
-		case 1:                                                                            \
-			HIGH_LANES(us, uh, 4, OP, ROUND) break;                                    \
-		default:                                                                           \
-			HIGH_LANES(ud, us, 2, OP, ROUND) break;                                    \
-		}                                                                                  \
-		simd_put_half(pe, in->rd, d.ud[0], SIMD_Q(in));                                    \
-		return (INSN_NEXT);                                                                \
+#define HIGH_OP(name, OP, ROUND)                                \
+	int op_##name##_v(struct pe *pe, const struct insn *in) \
+	{                                                       \
+		union vec d, x, y;                              \
+                                                                \
+		SIMD_ENTER(pe, in);                             \
+		x = simd_reg(pe, in->rn);                       \
+		y = simd_reg(pe, in->rm);                       \
+		switch (SIMD_SIZE(in)) {                        \
+		case 0:                                         \
+			HIGH_LANES(uh, ub, 8, OP, ROUND) break; \
+		case 1:                                         \
+			HIGH_LANES(us, uh, 4, OP, ROUND) break; \
+		default:                                        \
+			HIGH_LANES(ud, us, 2, OP, ROUND) break; \
+		}                                               \
+		simd_put_half(pe, in->rd, d.ud[0], SIMD_Q(in)); \
+		return (INSN_NEXT);                             \
 	}
 
 HIGH_OP(addhn, +, 0)
@@ -192,43 +192,43 @@ accumulate(int64_t c, int64_t v, unsigned bits, bool subtract, bool *q)
 	return (r);
 }
 
-#define DOUBLE_LANES(W, F, N, EXPR)                                                                \
-	for (unsigned i = 0; i < (N); i++) {                                                       \
-		const unsigned bits = sizeof(x.F[0]) * 8;                                          \
-		int64_t v = double_product(x.F[i], y.F[i], bits, &q), c = d.W[i];                  \
-                                                                                                   \
-		(void)c;                                                                           \
-		d.W[i] = (__typeof__(d.W[0]))(EXPR);                                               \
+#define DOUBLE_LANES(W, F, N, EXPR)                                               \
+	for (unsigned i = 0; i < (N); i++) {                                      \
+		const unsigned bits = sizeof(x.F[0]) * 8;                         \
+		int64_t v = double_product(x.F[i], y.F[i], bits, &q), c = d.W[i]; \
+                                                                                  \
+		(void)c;                                                          \
+		d.W[i] = (__typeof__(d.W[0]))(EXPR);                              \
 	}
 
 /* A scalar has one lane; zeros in the others neither overflow nor matter. */
-#define DOUBLE_HANDLER(name, suffix, Y, EXPR)                                                      \
-	int op_##name##suffix(struct pe *pe, const struct insn *in)                                \
-	{                                                                                          \
-		unsigned size = SIMD_SIZE(in), scalar = SIMD_SCALAR(in);                           \
-		unsigned part = scalar ? 0 : SIMD_Q(in);                                           \
-		union vec d, x, y;                                                                 \
-		bool q = false;                                                                    \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_half(pe, in->rn, part);                                                   \
-		y = (Y);                                                                           \
-		d = simd_reg(pe, in->rd);                                                          \
-		if (scalar) {                                                                      \
-			simd_trim(&x, 1u << size);                                                 \
-			simd_trim(&d, 2u << size);                                                 \
-		}                                                                                  \
-		if (size == 1) {                                                                   \
-			DOUBLE_LANES(ss, sh, 4, EXPR)                                              \
-		} else {                                                                           \
-			DOUBLE_LANES(sd, ss, 2, EXPR)                                              \
-		}                                                                                  \
-		simd_put(pe, in->rd, d, scalar ? 2u << size : 16);                                 \
-		simd_qc(pe, q);                                                                    \
-		return (INSN_NEXT);                                                                \
+#define DOUBLE_HANDLER(name, suffix, Y, EXPR)                            \
+	int op_##name##suffix(struct pe *pe, const struct insn *in)      \
+	{                                                                \
+		unsigned size = SIMD_SIZE(in), scalar = SIMD_SCALAR(in); \
+		unsigned part = scalar ? 0 : SIMD_Q(in);                 \
+		union vec d, x, y;                                       \
+		bool q = false;                                          \
+                                                                         \
+		SIMD_ENTER(pe, in);                                      \
+		x = simd_half(pe, in->rn, part);                         \
+		y = (Y);                                                 \
+		d = simd_reg(pe, in->rd);                                \
+		if (scalar) {                                            \
+			simd_trim(&x, 1u << size);                       \
+			simd_trim(&d, 2u << size);                       \
+		}                                                        \
+		if (size == 1) {                                         \
+			DOUBLE_LANES(ss, sh, 4, EXPR)                    \
+		} else {                                                 \
+			DOUBLE_LANES(sd, ss, 2, EXPR)                    \
+		}                                                        \
+		simd_put(pe, in->rd, d, scalar ? 2u << size : 16);       \
+		simd_qc(pe, q);                                          \
+		return (INSN_NEXT);                                      \
 	}
-#define DOUBLE_OP(name, EXPR)                                                                      \
-	DOUBLE_HANDLER(name, _v, simd_half(pe, in->rm, part), EXPR)                                \
+#define DOUBLE_OP(name, EXPR)                                       \
+	DOUBLE_HANDLER(name, _v, simd_half(pe, in->rm, part), EXPR) \
 	DOUBLE_HANDLER(name, _e, simd_element(pe, in, size), EXPR)
 
 DOUBLE_OP(sqdmull, v)

@@ -11,57 +11,57 @@
 
 /* Lane `i` of register `r`, and where it is. */
 #define LANE_AT(F, r, i) ((uint8_t *)pe->v[r] + (i) * sizeof(((union vec *)0)->F[0]))
-#define GET_LANE(F, r, i)                                                                          \
-	({                                                                                         \
-		__typeof__(((union vec *)0)->F[0]) lane;                                           \
-		memcpy(&lane, LANE_AT(F, r, i), sizeof(lane));                                     \
-		lane;                                                                              \
+#define GET_LANE(F, r, i)                                      \
+	({                                                     \
+		__typeof__(((union vec *)0)->F[0]) lane;       \
+		memcpy(&lane, LANE_AT(F, r, i), sizeof(lane)); \
+		lane;                                          \
 	})
 
-#define COPY(F, SIZE)                                                                              \
-	int op_dup_e_##F(struct pe *pe, const struct insn *in)                                     \
-	{                                                                                          \
-		uint64_t element = GET_LANE(u##F, in->rn, in->a);                                  \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		simd_put(pe, in->rd, simd_dup(element, SIZE), simd_vector(in));                    \
-		return (INSN_NEXT);                                                                \
-	}                                                                                          \
-	int op_dup_s_##F(struct pe *pe, const struct insn *in)                                     \
-	{                                                                                          \
-		uint64_t element = GET_LANE(u##F, in->rn, in->a);                                  \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		simd_put_half(pe, in->rd, element, 0);                                             \
-		return (INSN_NEXT);                                                                \
-	}                                                                                          \
-	int op_dup_g_##F(struct pe *pe, const struct insn *in)                                     \
-	{                                                                                          \
-		SIMD_ENTER(pe, in);                                                                \
-		simd_put(pe, in->rd, simd_dup(pe->x[in->rn], SIZE), simd_vector(in));              \
-		return (INSN_NEXT);                                                                \
-	}                                                                                          \
-	int op_umov_##F(struct pe *pe, const struct insn *in)                                      \
-	{                                                                                          \
-		uint64_t element = GET_LANE(u##F, in->rn, in->a);                                  \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		pe->x[in->rd] = element;                                                           \
-		return (INSN_NEXT);                                                                \
-	}                                                                                          \
-	int op_ins_g_##F(struct pe *pe, const struct insn *in)                                     \
-	{                                                                                          \
-		SIMD_ENTER(pe, in);                                                                \
-		memcpy(LANE_AT(u##F, in->rd, in->a), &pe->x[in->rn], 1u << SIZE);                  \
-		return (INSN_NEXT);                                                                \
-	}                                                                                          \
-	int op_ins_e_##F(struct pe *pe, const struct insn *in)                                     \
-	{                                                                                          \
-		uint64_t element = GET_LANE(u##F, in->rn, in->b);                                  \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		memcpy(LANE_AT(u##F, in->rd, in->a), &element, 1u << SIZE);                        \
-		return (INSN_NEXT);                                                                \
+#define COPY(F, SIZE)                                                                 \
+	int op_dup_e_##F(struct pe *pe, const struct insn *in)                        \
+	{                                                                             \
+		uint64_t element = GET_LANE(u##F, in->rn, in->a);                     \
+                                                                                      \
+		SIMD_ENTER(pe, in);                                                   \
+		simd_put(pe, in->rd, simd_dup(element, SIZE), simd_vector(in));       \
+		return (INSN_NEXT);                                                   \
+	}                                                                             \
+	int op_dup_s_##F(struct pe *pe, const struct insn *in)                        \
+	{                                                                             \
+		uint64_t element = GET_LANE(u##F, in->rn, in->a);                     \
+                                                                                      \
+		SIMD_ENTER(pe, in);                                                   \
+		simd_put_half(pe, in->rd, element, 0);                                \
+		return (INSN_NEXT);                                                   \
+	}                                                                             \
+	int op_dup_g_##F(struct pe *pe, const struct insn *in)                        \
+	{                                                                             \
+		SIMD_ENTER(pe, in);                                                   \
+		simd_put(pe, in->rd, simd_dup(pe->x[in->rn], SIZE), simd_vector(in)); \
+		return (INSN_NEXT);                                                   \
+	}                                                                             \
+	int op_umov_##F(struct pe *pe, const struct insn *in)                         \
+	{                                                                             \
+		uint64_t element = GET_LANE(u##F, in->rn, in->a);                     \
+                                                                                      \
+		SIMD_ENTER(pe, in);                                                   \
+		pe->x[in->rd] = element;                                              \
+		return (INSN_NEXT);                                                   \
+	}                                                                             \
+	int op_ins_g_##F(struct pe *pe, const struct insn *in)                        \
+	{                                                                             \
+		SIMD_ENTER(pe, in);                                                   \
+		memcpy(LANE_AT(u##F, in->rd, in->a), &pe->x[in->rn], 1u << SIZE);     \
+		return (INSN_NEXT);                                                   \
+	}                                                                             \
+	int op_ins_e_##F(struct pe *pe, const struct insn *in)                        \
+	{                                                                             \
+		uint64_t element = GET_LANE(u##F, in->rn, in->b);                     \
+                                                                                      \
+		SIMD_ENTER(pe, in);                                                   \
+		memcpy(LANE_AT(u##F, in->rd, in->a), &element, 1u << SIZE);           \
+		return (INSN_NEXT);                                                   \
 	}
 
 COPY(b, 0)
@@ -70,14 +70,14 @@ COPY(s, 2)
 COPY(d, 3)
 
 /* Sign extended to W (Q = 0) or X. */
-#define SMOV(F)                                                                                    \
-	int op_smov_##F(struct pe *pe, const struct insn *in)                                      \
-	{                                                                                          \
-		uint64_t element = (uint64_t)(int64_t)GET_LANE(s##F, in->rn, in->a);               \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		pe->x[in->rd] = SIMD_Q(in) ? element : (uint32_t)element;                          \
-		return (INSN_NEXT);                                                                \
+#define SMOV(F)                                                                      \
+	int op_smov_##F(struct pe *pe, const struct insn *in)                        \
+	{                                                                            \
+		uint64_t element = (uint64_t)(int64_t)GET_LANE(s##F, in->rn, in->a); \
+                                                                                     \
+		SIMD_ENTER(pe, in);                                                  \
+		pe->x[in->rd] = SIMD_Q(in) ? element : (uint32_t)element;            \
+		return (INSN_NEXT);                                                  \
 	}
 
 SMOV(b)
@@ -87,52 +87,52 @@ SMOV(s)
 /* --- permute -------------------------------------------------------------- */
 
 /* Lane i of N lanes of the result is SRC[INDEX]; PART is 0 or 1 as in ZIP1, ZIP2. */
-#define PERM_LANES(F, SRC, INDEX)                                                                  \
-	for (unsigned i = 0; i < bytes / sizeof(d.F[0]); i++) {                                    \
-		const unsigned n = bytes / sizeof(d.F[0]);                                         \
-		(void)n;                                                                           \
-		d.F[i] = (SRC)->F[INDEX];                                                          \
+#define PERM_LANES(F, SRC, INDEX)                               \
+	for (unsigned i = 0; i < bytes / sizeof(d.F[0]); i++) { \
+		const unsigned n = bytes / sizeof(d.F[0]);      \
+		(void)n;                                        \
+		d.F[i] = (SRC)->F[INDEX];                       \
 	}
 
-#define PERMUTE(name, SRC, INDEX)                                                                  \
-	static inline void k_##name(union vec *dst, const union vec *x, const union vec *y,        \
-	    unsigned size, unsigned bytes, unsigned part)                                          \
-	{                                                                                          \
-		union vec d = { .ud = { 0, 0 } };                                                  \
-                                                                                                   \
-		switch (size) {                                                                    \
-		case 0:                                                                            \
-			PERM_LANES(ub, SRC, INDEX) break;                                          \
-		case 1:                                                                            \
-			PERM_LANES(uh, SRC, INDEX) break;                                          \
-		case 2:                                                                            \
-			PERM_LANES(us, SRC, INDEX) break;                                          \
-		default:                                                                           \
-			PERM_LANES(ud, SRC, INDEX) break;                                          \
-		}                                                                                  \
-		*dst = d;                                                                          \
-	}                                                                                          \
-	PERMUTE_OP(name, 1, 0)                                                                     \
+#define PERMUTE(name, SRC, INDEX)                                                           \
+	static inline void k_##name(union vec *dst, const union vec *x, const union vec *y, \
+	    unsigned size, unsigned bytes, unsigned part)                                   \
+	{                                                                                   \
+		union vec d = { .ud = { 0, 0 } };                                           \
+                                                                                            \
+		switch (size) {                                                             \
+		case 0:                                                                     \
+			PERM_LANES(ub, SRC, INDEX) break;                                   \
+		case 1:                                                                     \
+			PERM_LANES(uh, SRC, INDEX) break;                                   \
+		case 2:                                                                     \
+			PERM_LANES(us, SRC, INDEX) break;                                   \
+		default:                                                                    \
+			PERM_LANES(ud, SRC, INDEX) break;                                   \
+		}                                                                           \
+		*dst = d;                                                                   \
+	}                                                                                   \
+	PERMUTE_OP(name, 1, 0)                                                              \
 	PERMUTE_OP(name, 2, 1)
 
-#define PERMUTE_OP(name, DIGIT, PART)                                                              \
-	int op_##name##DIGIT##_v(struct pe *pe, const struct insn *in)                             \
-	{                                                                                          \
-		union vec d, x, y;                                                                 \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_reg(pe, in->rn);                                                          \
-		y = simd_reg(pe, in->rm);                                                          \
-		if (SIMD_Q(in))                                                                    \
-			k_##name(&d, &x, &y, SIMD_SIZE(in), 16, PART);                             \
-		else                                                                               \
-			k_##name(&d, &x, &y, SIMD_SIZE(in), 8, PART);                              \
-		simd_set(pe, in->rd, &d);                                                          \
-		return (INSN_NEXT);                                                                \
+#define PERMUTE_OP(name, DIGIT, PART)                                  \
+	int op_##name##DIGIT##_v(struct pe *pe, const struct insn *in) \
+	{                                                              \
+		union vec d, x, y;                                     \
+                                                                       \
+		SIMD_ENTER(pe, in);                                    \
+		x = simd_reg(pe, in->rn);                              \
+		y = simd_reg(pe, in->rm);                              \
+		if (SIMD_Q(in))                                        \
+			k_##name(&d, &x, &y, SIMD_SIZE(in), 16, PART); \
+		else                                                   \
+			k_##name(&d, &x, &y, SIMD_SIZE(in), 8, PART);  \
+		simd_set(pe, in->rd, &d);                              \
+		return (INSN_NEXT);                                    \
 	}
 
 /* Interleave one half of each; even or odd lanes of both; transpose 2x2 blocks. */
-PERMUTE(zip, (i & 1) != 0 ? y : x, part * (n / 2) + i / 2)
+PERMUTE(zip, (i & 1) != 0 ? y : x, part *(n / 2) + i / 2)
 PERMUTE(uzp, i < n / 2 ? x : y, (2 * i + part) % n)
 PERMUTE(trn, (i & 1) != 0 ? y : x, (i & ~1u) + part)
 
@@ -255,8 +255,8 @@ expand_fp(const struct insn *in, unsigned exp_bits, unsigned frac_bits)
 
 	if (b != 0)
 		exp |= ((UINT64_C(1) << (exp_bits - 3)) - 1) << 2;
-	return ((v >> 7) << (exp_bits + frac_bits) | exp << frac_bits |
-	    (v & 15) << (frac_bits - 4));
+	return (
+	    (v >> 7) << (exp_bits + frac_bits) | exp << frac_bits | (v & 15) << (frac_bits - 4));
 }
 
 static inline void
@@ -268,12 +268,12 @@ put_imm(struct pe *pe, const struct insn *in, uint64_t v)
 
 #define OP_BIT(in) FIELD((in)->word, 29, 1)
 
-#define MOVI(name, VALUE)                                                                          \
-	int op_##name(struct pe *pe, const struct insn *in)                                        \
-	{                                                                                          \
-		SIMD_ENTER(pe, in);                                                                \
-		put_imm(pe, in, VALUE);                                                            \
-		return (INSN_NEXT);                                                                \
+#define MOVI(name, VALUE)                                   \
+	int op_##name(struct pe *pe, const struct insn *in) \
+	{                                                   \
+		SIMD_ENTER(pe, in);                         \
+		put_imm(pe, in, VALUE);                     \
+		return (INSN_NEXT);                         \
 	}
 
 /* MVNI inverts. */

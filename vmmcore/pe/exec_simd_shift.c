@@ -72,42 +72,42 @@ shift_s(int64_t a, int n, unsigned bits, unsigned how, bool *q)
 		r = lane_sext((uint64_t)a << n, bits);
 	if ((how & SHIFT_SAT) != 0 && ((unsigned)n >= bits ? a != 0 : r >> n != a)) {
 		*q = true;
-		return (a < 0 ? -(int64_t)(lane_mask(bits) >> 1) - 1
-			      : (int64_t)(lane_mask(bits) >> 1));
+		return (
+		    a < 0 ? -(int64_t)(lane_mask(bits) >> 1) - 1 : (int64_t)(lane_mask(bits) >> 1));
 	}
 	return (r);
 }
 
 /* --- by register: the lowest byte of each lane of Rm, signed -------------- */
 
-#define REG_LANES(F, I, FN, HOW)                                                                   \
-	for (unsigned i = 0; i < sizeof(x) / sizeof(x.F[0]); i++)                                  \
-		d.F[i] = (__typeof__(d.F[0]))FN(x.F[i], (int8_t)y.I[i], 8 * sizeof(x.F[0]), HOW,   \
-		    &q);
+#define REG_LANES(F, I, FN, HOW)                                  \
+	for (unsigned i = 0; i < sizeof(x) / sizeof(x.F[0]); i++) \
+		d.F[i] =                                          \
+		    (__typeof__(d.F[0]))FN(x.F[i], (int8_t)y.I[i], 8 * sizeof(x.F[0]), HOW, &q);
 
-#define SHIFT_REG(name, S, FN, HOW)                                                                \
-	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		unsigned size = SIMD_SIZE(in), bytes = simd_bytes(in, size);                       \
-		union vec d, x, y;                                                                 \
-		bool q = false;                                                                    \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_get(pe, in->rn, bytes);                                                   \
-		y = simd_get(pe, in->rm, bytes);                                                   \
-		switch (size) {                                                                    \
-		case 0:                                                                            \
-			REG_LANES(S##b, ub, FN, HOW) break;                                        \
-		case 1:                                                                            \
-			REG_LANES(S##h, uh, FN, HOW) break;                                        \
-		case 2:                                                                            \
-			REG_LANES(S##s, us, FN, HOW) break;                                        \
-		default:                                                                           \
-			REG_LANES(S##d, ud, FN, HOW) break;                                        \
-		}                                                                                  \
-		simd_put(pe, in->rd, d, bytes);                                                    \
-		simd_qc(pe, q);                                                                    \
-		return (INSN_NEXT);                                                                \
+#define SHIFT_REG(name, S, FN, HOW)                                          \
+	int op_##name##_v(struct pe *pe, const struct insn *in)              \
+	{                                                                    \
+		unsigned size = SIMD_SIZE(in), bytes = simd_bytes(in, size); \
+		union vec d, x, y;                                           \
+		bool q = false;                                              \
+                                                                             \
+		SIMD_ENTER(pe, in);                                          \
+		x = simd_get(pe, in->rn, bytes);                             \
+		y = simd_get(pe, in->rm, bytes);                             \
+		switch (size) {                                              \
+		case 0:                                                      \
+			REG_LANES(S##b, ub, FN, HOW) break;                  \
+		case 1:                                                      \
+			REG_LANES(S##h, uh, FN, HOW) break;                  \
+		case 2:                                                      \
+			REG_LANES(S##s, us, FN, HOW) break;                  \
+		default:                                                     \
+			REG_LANES(S##d, ud, FN, HOW) break;                  \
+		}                                                            \
+		simd_put(pe, in->rd, d, bytes);                              \
+		simd_qc(pe, q);                                              \
+		return (INSN_NEXT);                                          \
 	}
 
 SHIFT_REG(sshl, s, shift_s, 0)
@@ -148,39 +148,39 @@ shift_left(const struct insn *in, unsigned size)
 }
 
 /* EXPR over a (Rn), c (Rd), n (amount) and bits. */
-#define IMM_LANES(F, EXPR)                                                                         \
-	for (unsigned i = 0; i < sizeof(x) / sizeof(x.F[0]); i++) {                                \
-		const unsigned bits = sizeof(x.F[0]) * 8;                                          \
-		__typeof__(x.F[0]) a = x.F[i], c = d.F[i];                                         \
-		(void)bits;                                                                        \
-		(void)c;                                                                           \
-		d.F[i] = (__typeof__(a))(EXPR);                                                    \
+#define IMM_LANES(F, EXPR)                                          \
+	for (unsigned i = 0; i < sizeof(x) / sizeof(x.F[0]); i++) { \
+		const unsigned bits = sizeof(x.F[0]) * 8;           \
+		__typeof__(x.F[0]) a = x.F[i], c = d.F[i];          \
+		(void)bits;                                         \
+		(void)c;                                            \
+		d.F[i] = (__typeof__(a))(EXPR);                     \
 	}
 
-#define SHIFT_IMM(name, S, AMOUNT, EXPR)                                                           \
-	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		unsigned size = shift_size(in), bytes = simd_bytes(in, size);                      \
-		unsigned n = AMOUNT(in, size);                                                     \
-		union vec d, x;                                                                    \
-		bool q = false;                                                                    \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_get(pe, in->rn, bytes);                                                   \
-		d = simd_reg(pe, in->rd);                                                          \
-		switch (size) {                                                                    \
-		case 0:                                                                            \
-			IMM_LANES(S##b, EXPR) break;                                               \
-		case 1:                                                                            \
-			IMM_LANES(S##h, EXPR) break;                                               \
-		case 2:                                                                            \
-			IMM_LANES(S##s, EXPR) break;                                               \
-		default:                                                                           \
-			IMM_LANES(S##d, EXPR) break;                                               \
-		}                                                                                  \
-		simd_put(pe, in->rd, d, bytes);                                                    \
-		simd_qc(pe, q);                                                                    \
-		return (INSN_NEXT);                                                                \
+#define SHIFT_IMM(name, S, AMOUNT, EXPR)                                      \
+	int op_##name##_v(struct pe *pe, const struct insn *in)               \
+	{                                                                     \
+		unsigned size = shift_size(in), bytes = simd_bytes(in, size); \
+		unsigned n = AMOUNT(in, size);                                \
+		union vec d, x;                                               \
+		bool q = false;                                               \
+                                                                              \
+		SIMD_ENTER(pe, in);                                           \
+		x = simd_get(pe, in->rn, bytes);                              \
+		d = simd_reg(pe, in->rd);                                     \
+		switch (size) {                                               \
+		case 0:                                                       \
+			IMM_LANES(S##b, EXPR) break;                          \
+		case 1:                                                       \
+			IMM_LANES(S##h, EXPR) break;                          \
+		case 2:                                                       \
+			IMM_LANES(S##s, EXPR) break;                          \
+		default:                                                      \
+			IMM_LANES(S##d, EXPR) break;                          \
+		}                                                             \
+		simd_put(pe, in->rd, d, bytes);                               \
+		simd_qc(pe, q);                                               \
+		return (INSN_NEXT);                                           \
 	}
 
 /* A shift by all the bits, without C's undefined behaviour. */
@@ -195,8 +195,7 @@ SHIFT_IMM(ssra, s, shift_right, (uint64_t)c + (uint64_t)SHR_S)
 SHIFT_IMM(urshr, u, shift_right, shift_u(a, -(int)n, bits, SHIFT_ROUND, &q))
 SHIFT_IMM(srshr, s, shift_right, shift_s(a, -(int)n, bits, SHIFT_ROUND, &q))
 SHIFT_IMM(ursra, u, shift_right, c + shift_u(a, -(int)n, bits, SHIFT_ROUND, &q))
-SHIFT_IMM(srsra, s, shift_right,
-    (uint64_t)c + (uint64_t)shift_s(a, -(int)n, bits, SHIFT_ROUND, &q))
+SHIFT_IMM(srsra, s, shift_right, (uint64_t)c + (uint64_t)shift_s(a, -(int)n, bits, SHIFT_ROUND, &q))
 /* Insert: the bits of Rd that nothing is shifted into stay. */
 SHIFT_IMM(sli, u, shift_left, (uint64_t)a << n | (c & ((UINT64_C(1) << n) - 1)))
 SHIFT_IMM(sri, u, shift_right, n >= bits ? c : a >> n | (c & ~(lane_mask(bits) >> n)))
@@ -207,34 +206,34 @@ SHIFT_IMM(sqshlu, s, shift_left, shift_s(a, (int)n, bits, SHIFT_UNSIGNED_SAT, &q
 /* --- narrow --------------------------------------------------------------- */
 
 /* F: lanes of the result, W: of the source; bits is that of the result. */
-#define NARROW_LANES(F, W, EXPR)                                                                   \
-	for (unsigned i = 0; i < 8 / sizeof(d.F[0]); i++) {                                        \
-		const unsigned bits = sizeof(d.F[0]) * 8;                                          \
-		__typeof__(x.W[0]) a = x.W[i];                                                     \
-		(void)bits;                                                                        \
-		d.F[i] = (__typeof__(d.F[0]))(EXPR);                                               \
+#define NARROW_LANES(F, W, EXPR)                            \
+	for (unsigned i = 0; i < 8 / sizeof(d.F[0]); i++) { \
+		const unsigned bits = sizeof(d.F[0]) * 8;   \
+		__typeof__(x.W[0]) a = x.W[i];              \
+		(void)bits;                                 \
+		d.F[i] = (__typeof__(d.F[0]))(EXPR);        \
 	}
 
-#define SHIFT_NARROW(name, S, EXPR)                                                                \
-	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		unsigned size = shift_size(in), n = shift_right(in, size);                         \
-		union vec d, x;                                                                    \
-		bool q = false;                                                                    \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_get(pe, in->rn, SIMD_SCALAR(in) ? 2u << size : 16);                       \
-		switch (size) {                                                                    \
-		case 0:                                                                            \
-			NARROW_LANES(ub, S##h, EXPR) break;                                        \
-		case 1:                                                                            \
-			NARROW_LANES(uh, S##s, EXPR) break;                                        \
-		default:                                                                           \
-			NARROW_LANES(us, S##d, EXPR) break;                                        \
-		}                                                                                  \
-		simd_put_half(pe, in->rd, d.ud[0], SIMD_SCALAR(in) ? 0 : SIMD_Q(in));              \
-		simd_qc(pe, q);                                                                    \
-		return (INSN_NEXT);                                                                \
+#define SHIFT_NARROW(name, S, EXPR)                                                   \
+	int op_##name##_v(struct pe *pe, const struct insn *in)                       \
+	{                                                                             \
+		unsigned size = shift_size(in), n = shift_right(in, size);            \
+		union vec d, x;                                                       \
+		bool q = false;                                                       \
+                                                                                      \
+		SIMD_ENTER(pe, in);                                                   \
+		x = simd_get(pe, in->rn, SIMD_SCALAR(in) ? 2u << size : 16);          \
+		switch (size) {                                                       \
+		case 0:                                                               \
+			NARROW_LANES(ub, S##h, EXPR) break;                           \
+		case 1:                                                               \
+			NARROW_LANES(uh, S##s, EXPR) break;                           \
+		default:                                                              \
+			NARROW_LANES(us, S##d, EXPR) break;                           \
+		}                                                                     \
+		simd_put_half(pe, in->rd, d.ud[0], SIMD_SCALAR(in) ? 0 : SIMD_Q(in)); \
+		simd_qc(pe, q);                                                       \
+		return (INSN_NEXT);                                                   \
 	}
 
 /* The rounding bit is added after the shift, so nothing is carried out. */
@@ -265,28 +264,28 @@ op_shrn_8b(struct pe *pe, const struct insn *in)
 
 /* --- widen ---------------------------------------------------------------- */
 
-#define WIDEN_LANES(W, F)                                                                          \
-	for (unsigned i = 0; i < 8 / sizeof(x.F[0]); i++)                                          \
+#define WIDEN_LANES(W, F)                                 \
+	for (unsigned i = 0; i < 8 / sizeof(x.F[0]); i++) \
 		d.W[i] = (__typeof__(d.W[0]))((uint64_t)x.F[i] << n);
 
-#define SHIFT_WIDEN(name, S)                                                                       \
-	int op_##name##_v(struct pe *pe, const struct insn *in)                                    \
-	{                                                                                          \
-		unsigned size = shift_size(in), n = shift_left(in, size);                          \
-		union vec d, x;                                                                    \
-                                                                                                   \
-		SIMD_ENTER(pe, in);                                                                \
-		x = simd_half(pe, in->rn, SIMD_Q(in));                                             \
-		switch (size) {                                                                    \
-		case 0:                                                                            \
-			WIDEN_LANES(uh, S##b) break;                                               \
-		case 1:                                                                            \
-			WIDEN_LANES(us, S##h) break;                                               \
-		default:                                                                           \
-			WIDEN_LANES(ud, S##s) break;                                               \
-		}                                                                                  \
-		simd_set(pe, in->rd, &d);                                                          \
-		return (INSN_NEXT);                                                                \
+#define SHIFT_WIDEN(name, S)                                              \
+	int op_##name##_v(struct pe *pe, const struct insn *in)           \
+	{                                                                 \
+		unsigned size = shift_size(in), n = shift_left(in, size); \
+		union vec d, x;                                           \
+                                                                          \
+		SIMD_ENTER(pe, in);                                       \
+		x = simd_half(pe, in->rn, SIMD_Q(in));                    \
+		switch (size) {                                           \
+		case 0:                                                   \
+			WIDEN_LANES(uh, S##b) break;                      \
+		case 1:                                                   \
+			WIDEN_LANES(us, S##h) break;                      \
+		default:                                                  \
+			WIDEN_LANES(ud, S##s) break;                      \
+		}                                                         \
+		simd_set(pe, in->rd, &d);                                 \
+		return (INSN_NEXT);                                       \
 	}
 
 SHIFT_WIDEN(sshll, s)

@@ -67,9 +67,9 @@
 #define SPECIAL_FIRST 1020u
 
 struct gic_cpuif {
-	uint32_t active; /* physical, bit per INTID 0 to 31 */
+	uint32_t active;   /* physical, bit per INTID 0 to 31 */
 	uint32_t sgi_pend; /* SGIs this PE sent to itself */
-	bool dirty; /* the rest is out of date */
+	bool dirty;        /* the rest is out of date */
 	bool virq, vfiq;
 	bool maint;
 	uint64_t misr;

@@ -17,21 +17,21 @@ struct id_field {
 #define F(x) PE_FEAT_##x
 
 static const struct id_field id_fields[] = {
-	{ SR_ID_AA64PFR0_EL1, 0, 1, ALWAYS },	 /* EL0: AArch64 */
-	{ SR_ID_AA64PFR0_EL1, 4, 1, ALWAYS },	 /* EL1: AArch64 */
-	{ SR_ID_AA64PFR0_EL1, 8, 1, ALWAYS },	 /* EL2: AArch64 */
-	{ SR_ID_AA64PFR0_EL1, 16, 1, F(FP16) },	 /* FP: 0 without half precision */
-	{ SR_ID_AA64PFR0_EL1, 20, 1, F(FP16) },	 /* AdvSIMD */
-	{ SR_ID_AA64PFR0_EL1, 24, 1, ALWAYS },	 /* GIC: system registers */
+	{ SR_ID_AA64PFR0_EL1, 0, 1, ALWAYS },   /* EL0: AArch64 */
+	{ SR_ID_AA64PFR0_EL1, 4, 1, ALWAYS },   /* EL1: AArch64 */
+	{ SR_ID_AA64PFR0_EL1, 8, 1, ALWAYS },   /* EL2: AArch64 */
+	{ SR_ID_AA64PFR0_EL1, 16, 1, F(FP16) }, /* FP: 0 without half precision */
+	{ SR_ID_AA64PFR0_EL1, 20, 1, F(FP16) }, /* AdvSIMD */
+	{ SR_ID_AA64PFR0_EL1, 24, 1, ALWAYS },  /* GIC: system registers */
 	{ SR_ID_AA64PFR0_EL1, 48, 1, F(DIT) },
 	{ SR_ID_AA64PFR0_EL1, 56, 1, F(CSV2) },
 	{ SR_ID_AA64PFR0_EL1, 60, 1, F(CSV3) },
 	{ SR_ID_AA64PFR1_EL1, 0, 1, F(BTI) },
 	{ SR_ID_AA64PFR1_EL1, 4, 2, F(SSBS) },
-	{ SR_ID_AA64DFR0_EL1, 0, 6, ALWAYS },	 /* Armv8 debug */
-	{ SR_ID_AA64DFR0_EL1, 12, 5, ALWAYS },	 /* 6 breakpoints */
-	{ SR_ID_AA64DFR0_EL1, 20, 3, ALWAYS },	 /* 4 watchpoints */
-	{ SR_ID_AA64DFR0_EL1, 28, 1, ALWAYS },	 /* 2 of them context-aware */
+	{ SR_ID_AA64DFR0_EL1, 0, 6, ALWAYS },  /* Armv8 debug */
+	{ SR_ID_AA64DFR0_EL1, 12, 5, ALWAYS }, /* 6 breakpoints */
+	{ SR_ID_AA64DFR0_EL1, 20, 3, ALWAYS }, /* 4 watchpoints */
+	{ SR_ID_AA64DFR0_EL1, 28, 1, ALWAYS }, /* 2 of them context-aware */
 	{ SR_ID_AA64ISAR0_EL1, 4, 1, F(AES) },
 	{ SR_ID_AA64ISAR0_EL1, 4, 2, F(PMULL) },
 	{ SR_ID_AA64ISAR0_EL1, 8, 1, F(SHA1) },
@@ -63,13 +63,13 @@ static const struct id_field id_fields[] = {
 	{ SR_ID_AA64ISAR1_EL1, 44, 1, F(BF16) },
 	{ SR_ID_AA64ISAR1_EL1, 52, 1, F(I8MM) },
 	{ SR_ID_AA64ISAR2_EL1, 0, 2, F(WFxT) },
-	{ SR_ID_AA64MMFR0_EL1, 0, 5, ALWAYS },	 /* 48-bit PA */
-	{ SR_ID_AA64MMFR0_EL1, 4, 2, ALWAYS },	 /* 16-bit ASID */
-	{ SR_ID_AA64MMFR0_EL1, 20, 1, ALWAYS },	 /* 16K granule; 0 is yes for 4K, 64K */
+	{ SR_ID_AA64MMFR0_EL1, 0, 5, ALWAYS },  /* 48-bit PA */
+	{ SR_ID_AA64MMFR0_EL1, 4, 2, ALWAYS },  /* 16-bit ASID */
+	{ SR_ID_AA64MMFR0_EL1, 20, 1, ALWAYS }, /* 16K granule; 0 is yes for 4K, 64K */
 	{ SR_ID_AA64MMFR0_EL1, 60, 1, F(ECV) },
 	{ SR_ID_AA64MMFR1_EL1, 0, 2, F(HAFDBS) },
 	{ SR_ID_AA64MMFR1_EL1, 8, 1, F(VHE) },
-	{ SR_ID_AA64MMFR1_EL1, 12, 1, ALWAYS },	 /* hierarchical permission disables */
+	{ SR_ID_AA64MMFR1_EL1, 12, 1, ALWAYS }, /* hierarchical permission disables */
 	{ SR_ID_AA64MMFR1_EL1, 20, 1, F(PAN) },
 	{ SR_ID_AA64MMFR1_EL1, 20, 2, F(PAN2) },
 	{ SR_ID_AA64MMFR1_EL1, 20, 3, F(EPAN) },
@@ -89,11 +89,11 @@ uint64_t
 pe_default_features(void)
 {
 	return (BIT(F(AES)) | BIT(F(PMULL)) | BIT(F(SHA1)) | BIT(F(SHA256)) | BIT(F(CRC32)) |
-	    BIT(F(LSE)) | BIT(F(RDM)) | BIT(F(DotProd)) | BIT(F(LRCPC)) | BIT(F(LRCPC2)) |
-	    BIT(F(FlagM)) | BIT(F(FlagM2)) | BIT(F(DIT)) | BIT(F(SB)) | BIT(F(SSBS)) |
-	    BIT(F(DPB)) | BIT(F(PAN)) | BIT(F(PAN2)) | BIT(F(EPAN)) | BIT(F(UAO)) | BIT(F(XNX)) |
-	    BIT(F(E0PD)) | BIT(F(HAFDBS)) | BIT(F(TTL)) | BIT(F(TLBIOS)) | BIT(F(TLBIRANGE)) |
-	    BIT(F(CSV2)) | BIT(F(CSV3)));
+		BIT(F(LSE)) | BIT(F(RDM)) | BIT(F(DotProd)) | BIT(F(LRCPC)) | BIT(F(LRCPC2)) |
+		BIT(F(FlagM)) | BIT(F(FlagM2)) | BIT(F(DIT)) | BIT(F(SB)) | BIT(F(SSBS)) |
+		BIT(F(DPB)) | BIT(F(PAN)) | BIT(F(PAN2)) | BIT(F(EPAN)) | BIT(F(UAO)) |
+		BIT(F(XNX)) | BIT(F(E0PD)) | BIT(F(HAFDBS)) | BIT(F(TTL)) | BIT(F(TLBIOS)) |
+		BIT(F(TLBIRANGE)) | BIT(F(CSV2)) | BIT(F(CSV3)));
 }
 
 uint64_t
@@ -160,7 +160,7 @@ uint64_t
 rd_dczid(struct pe *pe, const struct sysreg *r)
 {
 	bool no = (pe->el == 0 && (pe_sctlr(pe) & SCTLR_DZE) == 0) ||
-	    (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_TDZ) != 0);
+		  (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_TDZ) != 0);
 
 	(void)r;
 	return (4u | (no ? 16u : 0u));

@@ -23,13 +23,13 @@ static const struct {
 	bool opc;
 	bool acqrel;
 } forms[] = {
-	{ 0x3f000000, 0x39000000, true, false },  /* unsigned offset */
-	{ 0x3f200c00, 0x38000000, true, false },  /* unscaled */
-	{ 0x3f200c00, 0x38000800, true, false },  /* unprivileged */
-	{ 0x3f204c00, 0x38204800, true, false },  /* register offset */
-	{ 0x3f200c00, 0x19000000, true, true },   /* LDAPUR, STLUR */
-	{ 0x3fa08000, 0x08808000, false, true },  /* LDAR, STLR */
-	{ 0x3fe0fc00, 0x38a0c000, false, true },  /* LDAPR */
+	{ 0x3f000000, 0x39000000, true, false }, /* unsigned offset */
+	{ 0x3f200c00, 0x38000000, true, false }, /* unscaled */
+	{ 0x3f200c00, 0x38000800, true, false }, /* unprivileged */
+	{ 0x3f204c00, 0x38204800, true, false }, /* register offset */
+	{ 0x3f200c00, 0x19000000, true, true },  /* LDAPUR, STLUR */
+	{ 0x3fa08000, 0x08808000, false, true }, /* LDAR, STLR */
+	{ 0x3fe0fc00, 0x38a0c000, false, true }, /* LDAPR */
 };
 
 uint32_t

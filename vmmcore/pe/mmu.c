@@ -165,8 +165,7 @@ mmu_select(struct pe *pe)
 	struct tlb_ctx *c;
 	unsigned kind;
 
-	if (pe->mmu->stale || pe->ctx == NULL ||
-	    (pe->ctx->key.regime == 2) != (pe->el == 2))
+	if (pe->mmu->stale || pe->ctx == NULL || (pe->ctx->key.regime == 2) != (pe->el == 2))
 		choose_ctx(pe);
 	c = pe->ctx;
 	if (pe->el == 0)
@@ -297,8 +296,8 @@ fault_target(struct pe *pe, const struct mmu_fault *f)
 }
 
 int
-mmu_data_abort(struct pe *pe, const struct insn *in, uint64_t va, unsigned acc,
-    const struct mmu_fault *f)
+mmu_data_abort(
+    struct pe *pe, const struct insn *in, uint64_t va, unsigned acc, const struct mmu_fault *f)
 {
 	uint32_t iss = f->fsc;
 	unsigned target = fault_target(pe, f);
@@ -314,8 +313,10 @@ mmu_data_abort(struct pe *pe, const struct insn *in, uint64_t va, unsigned acc,
 		iss |= 1u << 6;
 	else if ((acc & ACC_ATOMIC) != 0) {
 		/* An atomic counts as a read when reading alone would fault. */
-		struct mmu_req rq = { .va = va, .el = (acc & ACC_UNPRIV) ? 0 : pe->el,
-			.regime = pe->el == 2 ? 2 : 1, .pan = (pe->pstate & PS_PAN) != 0,
+		struct mmu_req rq = { .va = va,
+			.el = (acc & ACC_UNPRIV) ? 0 : pe->el,
+			.regime = pe->el == 2 ? 2 : 1,
+			.pan = (pe->pstate & PS_PAN) != 0,
 			.acc = ACC_READ };
 		struct mmu_xlat x;
 		struct mmu_fault rf;
@@ -519,8 +520,11 @@ pe_host_addr(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, un
 int
 mmu_cache_va(struct pe *pe, const struct insn *in, uint64_t va, unsigned acc, uint64_t *pa)
 {
-	struct mmu_req rq = { .va = va, .el = pe->el, .regime = pe->el == 2 ? 2 : 1,
-		.pan = (pe->pstate & PS_PAN) != 0, .acc = acc | ACC_CM };
+	struct mmu_req rq = { .va = va,
+		.el = pe->el,
+		.regime = pe->el == 2 ? 2 : 1,
+		.pan = (pe->pstate & PS_PAN) != 0,
+		.acc = acc | ACC_CM };
 	struct mmu_xlat x;
 	struct mmu_fault f;
 

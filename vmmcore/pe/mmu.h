@@ -87,13 +87,13 @@ struct mmu_fault {
 /* A translation of one address. */
 struct mmu_xlat {
 	uint64_t ipa, pa;
-	char *host;      /* of the byte; NULL: nothing answers at pa */
-	uint8_t prot;    /* PE_PROT_* that this level has now */
-	uint8_t attr;    /* MAIR-style memory attributes, stages combined */
-	uint8_t sh;      /* shareability */
-	bool device;     /* Device memory */
-	bool cacheable;  /* inner */
-	uint8_t log2;    /* log2 of the smaller block of the two stages */
+	char *host;     /* of the byte; NULL: nothing answers at pa */
+	uint8_t prot;   /* PE_PROT_* that this level has now */
+	uint8_t attr;   /* MAIR-style memory attributes, stages combined */
+	uint8_t sh;     /* shareability */
+	bool device;    /* Device memory */
+	bool cacheable; /* inner */
+	uint8_t log2;   /* log2 of the smaller block of the two stages */
 };
 
 /* Level, PAN and kind of a translation request. */
@@ -102,8 +102,8 @@ struct mmu_req {
 	unsigned el; /* whose permissions */
 	unsigned regime;
 	bool pan;
-	unsigned acc;      /* ACC_* */
-	bool s1_only;      /* AT S1E..: the IPA is the answer */
+	unsigned acc; /* ACC_* */
+	bool s1_only; /* AT S1E..: the IPA is the answer */
 };
 
 /* 0, or -1 with *f filled. */
@@ -123,8 +123,8 @@ struct codepage *mmu_fetch(struct pe *);
 /* Translate for cache maintenance; 0 with *pa, or INSN_EXC. */
 int mmu_cache_va(struct pe *, const struct insn *, uint64_t va, unsigned acc, uint64_t *pa);
 /* Raise the fault of a data access. */
-int mmu_data_abort(struct pe *, const struct insn *, uint64_t va, unsigned acc,
-    const struct mmu_fault *);
+int mmu_data_abort(
+    struct pe *, const struct insn *, uint64_t va, unsigned acc, const struct mmu_fault *);
 
 /* TLB maintenance on this PE only. Everything may drop more than asked. */
 void mmu_flush_all(struct pe *);

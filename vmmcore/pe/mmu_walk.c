@@ -32,10 +32,10 @@ static const uint8_t pa_bits[8] = { 32, 36, 40, 42, 44, 48, 48, 48 };
 
 /* One table walk: where it starts and what it found. */
 struct walk {
-	uint64_t table;   /* address of the next table */
-	unsigned grain;   /* log2 of the page size */
-	unsigned level;   /* of the next lookup */
-	unsigned outbits; /* output addresses beyond are address size faults */
+	uint64_t table;      /* address of the next table */
+	unsigned grain;      /* log2 of the page size */
+	unsigned level;      /* of the next lookup */
+	unsigned outbits;    /* output addresses beyond are address size faults */
 	unsigned first_bits; /* index bits of the first lookup */
 	uint64_t desc;
 	char *desc_host;
@@ -47,7 +47,8 @@ struct walk {
 static int
 fault(struct mmu_fault *f, unsigned type, unsigned level, bool stage2, bool s1ptw, uint64_t ipa)
 {
-	f->fsc = (uint8_t)(type < FSC_ALIGNMENT && type != FSC_EXTERNAL ? type | (level & 3) : type);
+	f->fsc =
+	    (uint8_t)(type < FSC_ALIGNMENT && type != FSC_EXTERNAL ? type | (level & 3) : type);
 	f->stage2 = stage2;
 	f->s1ptw = s1ptw;
 	f->ipa = ipa;
@@ -114,8 +115,8 @@ update_desc(struct pe *pe, struct walk *w, uint64_t desc, bool via_stage2, struc
 		p = pe->pins.pa2hva(pe->pins.ctx, w->desc_addr, 8, PE_PROT_WRITE);
 	if (p == NULL)
 		return (fault(f, FSC_EXTERNAL_WALK, w->level, false, false, w->desc_addr));
-	if (!__atomic_compare_exchange_n((uint64_t *)(void *)p, &old, desc, false, __ATOMIC_SEQ_CST,
-	    __ATOMIC_SEQ_CST))
+	if (!__atomic_compare_exchange_n(
+		(uint64_t *)(void *)p, &old, desc, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		return (1);
 	w->desc = desc;
 	return (0);
@@ -297,8 +298,8 @@ mmu_stage2(struct pe *pe, uint64_t ipa, unsigned el, unsigned acc, bool walk, st
 		x->cacheable = c->cacheable;
 		x->log2 = c->log2;
 		x->host = pe->pins.pa2hva(pe->pins.ctx, x->pa, 1,
-		    (acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? PE_PROT_READ | PE_PROT_WRITE :
-							    PE_PROT_READ);
+		    (acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? PE_PROT_READ | PE_PROT_WRITE
+							  : PE_PROT_READ);
 		return (0);
 	}
 again:
@@ -503,8 +504,8 @@ stage1_off(const struct pe *pe, const struct mmu_req *rq, uint64_t va, struct mm
 }
 
 static int
-stage1(struct pe *pe, const struct mmu_req *rq, bool stage2, struct mmu_xlat *x,
-    struct mmu_fault *f)
+stage1(
+    struct pe *pe, const struct mmu_req *rq, bool stage2, struct mmu_xlat *x, struct mmu_fault *f)
 {
 	uint64_t sctlr = rq->regime == 2 ? pe->sr[SR_SCTLR_EL2] : pe->sr[SR_SCTLR_EL1];
 	uint64_t tcr = rq->regime == 2 ? pe->sr[SR_TCR_EL2] : pe->sr[SR_TCR_EL1];
@@ -523,8 +524,9 @@ stage1(struct pe *pe, const struct mmu_req *rq, bool stage2, struct mmu_xlat *x,
 		el1_half(pe, high, &h);
 	if (h.tbi)
 		va = high ? va | GENMASK(63, 56) : va & GENMASK(55, 0);
-	if (rq->regime == 2 ? (sctlr & SCTLR_M) == 0 :
-	    (sctlr & SCTLR_M) == 0 || (pe->sr[SR_HCR_EL2] & (HCR_DC | HCR_TGE)) != 0)
+	if (rq->regime == 2
+		? (sctlr & SCTLR_M) == 0
+		: (sctlr & SCTLR_M) == 0 || (pe->sr[SR_HCR_EL2] & (HCR_DC | HCR_TGE)) != 0)
 		return (stage1_off(pe, rq, va, x, f));
 
 	if (rq->regime == 2) {
@@ -588,8 +590,8 @@ again:
 	}
 	need = need_of(rq->acc);
 	/* DBM: read-only now means clean, not forbidden. */
-	if (hd && (desc & DESC_DBM) != 0 && (desc & BIT(7)) != 0 &&
-	    (need & PE_PROT_WRITE) != 0 && (rq->acc & ACC_CM) == 0) {
+	if (hd && (desc & DESC_DBM) != 0 && (desc & BIT(7)) != 0 && (need & PE_PROT_WRITE) != 0 &&
+	    (rq->acc & ACC_CM) == 0) {
 		uint64_t dirty = desc & ~BIT(7);
 
 		if ((stage1_prot(pe, rq, &w, dirty, sctlr) & need) == need)
@@ -629,7 +631,7 @@ combine_attr(uint8_t a, uint8_t b)
 		return (ao == 0 ? a : b);
 	}
 	return ((uint8_t)(((ao == 4 || bo == 4 ? 4 : (ao < bo ? ao : bo)) << 4) |
-	    (ai == 4 || bi == 4 ? 4 : (ai < bi ? ai : bi))));
+			  (ai == 4 || bi == 4 ? 4 : (ai < bi ? ai : bi))));
 }
 
 int
@@ -646,8 +648,8 @@ mmu_translate(struct pe *pe, const struct mmu_req *rq, struct mmu_xlat *x, struc
 		x->pa = x->ipa;
 		if (!rq->s1_only)
 			x->host = pe->pins.pa2hva(pe->pins.ctx, x->pa, 1,
-			    (rq->acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? PE_PROT_READ | PE_PROT_WRITE :
-			    PE_PROT_READ);
+			    (rq->acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? PE_PROT_READ | PE_PROT_WRITE
+								      : PE_PROT_READ);
 		return (0);
 	}
 	if (mmu_stage2(pe, x->ipa, el, rq->acc, false, &s2, f) != 0)

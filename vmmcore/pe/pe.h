@@ -79,14 +79,14 @@ enum pe_feature {
 };
 
 struct pe_config {
-	uint64_t features;   /* bit PE_FEAT_x: implemented and reported */
-	uint64_t midr;       /* MIDR_EL1 of the silicon */
-	uint64_t mpidr;      /* MPIDR_EL1 of the silicon */
-	unsigned list_regs;  /* 1 to 16, ICH_VTR_EL2.ListRegs + 1 */
-	bool el2_emulated;   /* exceptions to EL2 go to VBAR_EL2 in guest memory
+	uint64_t features;  /* bit PE_FEAT_x: implemented and reported */
+	uint64_t midr;      /* MIDR_EL1 of the silicon */
+	uint64_t mpidr;     /* MPIDR_EL1 of the silicon */
+	unsigned list_regs; /* 1 to 16, ICH_VTR_EL2.ListRegs + 1 */
+	bool el2_emulated;  /* exceptions to EL2 go to VBAR_EL2 in guest memory
 	                        instead of returning from pe_run() */
-	unsigned vmid_bits;  /* 8 or 16 */
-	bool jit;            /* translate to host code where the host can */
+	unsigned vmid_bits; /* 8 or 16 */
+	bool jit;           /* translate to host code where the host can */
 	/* For tests, 0: the usual. Executions before translation, instructions
 	   in a block, bytes of code memory (at least 256 KiB). */
 	unsigned jit_threshold, jit_block;
@@ -130,7 +130,7 @@ struct pe_gpr *pe_gpr(struct pe *); /* x[] and v[] of the running context */
  * Read and write a system register as an MRS or MSR at EL2 would. `enc` is
  * PE_SYSREG(op0, op1, crn, crm, op2). 0, or ENOENT: UNDEFINED there.
  */
-#define PE_SYSREG(op0, op1, crn, crm, op2)                                                   \
+#define PE_SYSREG(op0, op1, crn, crm, op2) \
 	(((op0) << 14) | ((op1) << 11) | ((crn) << 7) | ((crm) << 3) | (op2))
 int pe_mrs(struct pe *, uint32_t enc, uint64_t *val);
 int pe_msr(struct pe *, uint32_t enc, uint64_t val);

@@ -174,7 +174,7 @@ struct pe {
 	struct pe_config cfg;
 	struct pe_cluster *cluster;
 	struct pe *cluster_next;
-	struct mailbox *mail; /* cluster.c */
+	struct mailbox *mail;     /* cluster.c */
 	_Atomic uint32_t request; /* mailbox: PE_REQ_* from other threads */
 	_Atomic uint32_t serving; /* between taking a request and its end */
 	_Atomic uint32_t inside;  /* executing guest code */
@@ -261,8 +261,8 @@ enum {
  */
 int pe_exception(struct pe *, unsigned target, unsigned ec, uint32_t iss, uint64_t ret);
 /* The same with FAR set. */
-int pe_exception_far(struct pe *, unsigned target, unsigned ec, uint32_t iss, uint64_t ret,
-    uint64_t far);
+int pe_exception_far(
+    struct pe *, unsigned target, unsigned ec, uint32_t iss, uint64_t ret, uint64_t far);
 /* UNDEFINED at `in`. */
 int pe_undef(struct pe *, const struct insn *);
 /* Asynchronous: vec is PE_VEC_IRQ, FIQ or SERROR. */

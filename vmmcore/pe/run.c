@@ -71,8 +71,9 @@ poll(struct pe *pe)
 	pe->slice = PE_SLICE;
 	pe->count.polls++;
 	(void)cluster_serve(pe);
-	epoch = pe->pins.code_epoch == NULL ? 0 : atomic_load_explicit(pe->pins.code_epoch,
-	    memory_order_acquire);
+	epoch = pe->pins.code_epoch == NULL
+		    ? 0
+		    : atomic_load_explicit(pe->pins.code_epoch, memory_order_acquire);
 	if (pe->code_stale || epoch != pe->code_epoch_seen) {
 		pe->code_stale = false;
 		pe->code_epoch_seen = epoch;

@@ -36,10 +36,10 @@ union vec {
 
 #define FPSR_QC (1u << 27)
 
-#define SIMD_ENTER(pe, in)                                                                         \
-	do {                                                                                       \
-		if (unlikely((pe)->fp_trapped))                                                    \
-			return (pe_fp_trap((pe), (in)));                                           \
+#define SIMD_ENTER(pe, in)                               \
+	do {                                             \
+		if (unlikely((pe)->fp_trapped))          \
+			return (pe_fp_trap((pe), (in))); \
 	} while (0)
 
 /* Bits every Advanced SIMD data processing encoding keeps in one place. */
@@ -131,8 +131,8 @@ simd_put_half(struct pe *pe, unsigned r, uint64_t v, unsigned part)
 static inline union vec
 simd_dup(uint64_t element, unsigned size)
 {
-	static const uint64_t ones[4] = {0x0101010101010101, 0x0001000100010001,
-	    0x0000000100000001, 1};
+	static const uint64_t ones[4] = { 0x0101010101010101, 0x0001000100010001,
+		0x0000000100000001, 1 };
 	union vec v;
 
 	if (size < 3)

@@ -16,16 +16,23 @@
 #include "pe/sysreg_fn.h"
 #include "pe/timer.h"
 
-#define HCR_IMPLEMENTED                                                                      \
-	(HCR_VM | HCR_SWIO | HCR_PTW | HCR_FMO | HCR_IMO | HCR_AMO | HCR_VF | HCR_VI | HCR_VSE |  \
-	    HCR_FB | UINT64_C(0xc00) | HCR_DC | HCR_TWI | HCR_TWE | HCR_TID1 | HCR_TID2 |         \
-	    HCR_TID3 | HCR_TSC | HCR_TACR | HCR_TSW | HCR_TPCP | HCR_TPU | HCR_TTLB | HCR_TVM |   \
+#define HCR_IMPLEMENTED                                                                          \
+	(HCR_VM | HCR_SWIO | HCR_PTW | HCR_FMO | HCR_IMO | HCR_AMO | HCR_VF | HCR_VI | HCR_VSE | \
+	    HCR_FB | UINT64_C(0xc00) | HCR_DC | HCR_TWI | HCR_TWE | HCR_TID1 | HCR_TID2 |        \
+	    HCR_TID3 | HCR_TSC | HCR_TACR | HCR_TSW | HCR_TPCP | HCR_TPU | HCR_TTLB | HCR_TVM |  \
 	    HCR_TGE | HCR_TDZ | HCR_HCD | HCR_TRVM | HCR_E2H | HCR_TEA)
 
 const struct sysreg sysregs[SR_COUNT] = {
-#define SYSREG(nm, op0, op1, crn, crm, op2, ac, rs, wm, rdf, wrf, tr)                        \
-	{ .name = #nm, .enc = PE_SYSREG(op0, op1, crn, crm, op2), .sr = SR_##nm, .acc = (ac), \
-	    .reset = (rs), .wmask = (wm), .rd = (rdf), .wr = (wrf), .trap = (tr) },
+#define SYSREG(nm, op0, op1, crn, crm, op2, ac, rs, wm, rdf, wrf, tr) \
+	{ .name = #nm,                                                \
+		.enc = PE_SYSREG(op0, op1, crn, crm, op2),            \
+		.sr = SR_##nm,                                        \
+		.acc = (ac),                                          \
+		.reset = (rs),                                        \
+		.wmask = (wm),                                        \
+		.rd = (rdf),                                          \
+		.wr = (wrf),                                          \
+		.trap = (tr) },
 #include "pe/sysreg.def"
 #undef SYSREG
 };
@@ -112,8 +119,8 @@ static uint32_t
 sysreg_iss(uint32_t word, bool read)
 {
 	return ((uint32_t)(FIELD(word, 19, 2) << 20 | FIELD(word, 5, 3) << 17 |
-	    FIELD(word, 16, 3) << 14 | FIELD(word, 12, 4) << 10 | FIELD(word, 0, 5) << 5 |
-	    FIELD(word, 8, 4) << 1 | (read ? 1u : 0u)));
+			   FIELD(word, 16, 3) << 14 | FIELD(word, 12, 4) << 10 |
+			   FIELD(word, 0, 5) << 5 | FIELD(word, 8, 4) << 1 | (read ? 1u : 0u)));
 }
 
 static int
@@ -121,8 +128,8 @@ sysreg_trap(struct pe *pe, const struct insn *in, int target, bool read)
 {
 	if (target < 0)
 		return (pe_undef(pe, in));
-	return (pe_exception(pe, (unsigned)target, EC_SYSREG, sysreg_iss(in->word, read),
-	    pe_pc(pe, in)));
+	return (pe_exception(
+	    pe, (unsigned)target, EC_SYSREG, sysreg_iss(in->word, read), pe_pc(pe, in)));
 }
 
 /* 0: go on; INSN_EXC: the access was trapped or UNDEFINED. */
@@ -174,7 +181,7 @@ pe_insn_msr(struct pe *pe, const struct insn *in)
 	write_reg(pe, r, pe->x[in->rd]);
 	/* Look again at the context, and at interrupts when they may be open. */
 	if (r->wr != NULL && (r->wr == wr_mmu || r->wr == wr_sctlr || r->wr == wr_hcr ||
-	    r->wr == wr_context || pe->slice <= 0)) {
+				 r->wr == wr_context || pe->slice <= 0)) {
 		pe->pc = pc + 4;
 		return (INSN_EXC);
 	}
@@ -274,7 +281,7 @@ ic_ivau(struct pe *pe, const struct insn *in, uint64_t va)
 	if (mmu_cache_va(pe, in, va, ACC_READ, &pa) != 0)
 		return (INSN_EXC);
 	codecache_drop_line(pe, pa);
-	cluster_post(pe, &(struct cluster_mail) { .op = CLUSTER_IC_LINE, .addr = pa });
+	cluster_post(pe, &(struct cluster_mail){ .op = CLUSTER_IC_LINE, .addr = pa });
 	return (0);
 }
 

@@ -29,13 +29,13 @@ wr_mmu(struct pe *pe, const struct sysreg *r, uint64_t v)
 
 /* Bits of SCTLR that are RES1 or RES0 without the features that give them meaning. */
 #define SCTLR_EL1_RES1 (BIT(29) | BIT(28) | BIT(22) | BIT(20) | BIT(11) | BIT(8) | BIT(7))
-#define SCTLR_EL1_WRITE                                                                      \
-	(SCTLR_M | SCTLR_A | SCTLR_C | SCTLR_SA | SCTLR_SA0 | SCTLR_UMA | SCTLR_I | SCTLR_DZE |   \
-	    SCTLR_UCT | SCTLR_NTWI | SCTLR_NTWE | SCTLR_WXN | SCTLR_SPAN | SCTLR_UCI | SCTLR_DSSBS | \
-	    SCTLR_EPAN | BIT(5) | BIT(6))
-#define SCTLR_EL2_RES1 (BIT(29) | BIT(28) | BIT(23) | BIT(22) | BIT(18) | BIT(16) | BIT(11) | BIT(5) | BIT(4))
-#define SCTLR_EL2_WRITE                                                                      \
-	(SCTLR_M | SCTLR_A | SCTLR_C | SCTLR_SA | SCTLR_I | SCTLR_WXN | SCTLR_DSSBS)
+#define SCTLR_EL1_WRITE                                                                         \
+	(SCTLR_M | SCTLR_A | SCTLR_C | SCTLR_SA | SCTLR_SA0 | SCTLR_UMA | SCTLR_I | SCTLR_DZE | \
+	    SCTLR_UCT | SCTLR_NTWI | SCTLR_NTWE | SCTLR_WXN | SCTLR_SPAN | SCTLR_UCI |          \
+	    SCTLR_DSSBS | SCTLR_EPAN | BIT(5) | BIT(6))
+#define SCTLR_EL2_RES1 \
+	(BIT(29) | BIT(28) | BIT(23) | BIT(22) | BIT(18) | BIT(16) | BIT(11) | BIT(5) | BIT(4))
+#define SCTLR_EL2_WRITE (SCTLR_M | SCTLR_A | SCTLR_C | SCTLR_SA | SCTLR_I | SCTLR_WXN | SCTLR_DSSBS)
 
 void
 wr_sctlr(struct pe *pe, const struct sysreg *r, uint64_t v)
@@ -97,16 +97,16 @@ sp_write(struct pe *pe, unsigned bank, uint64_t v)
 		pe->x[REG_SP] = v;
 }
 
-#define SP_REG(n)                                                                            \
-	uint64_t rd_sp_el##n(struct pe *pe, const struct sysreg *r)                          \
-	{                                                                                    \
-		(void)r;                                                                     \
-		return (sp_read(pe, n));                                                     \
-	}                                                                                    \
-	void wr_sp_el##n(struct pe *pe, const struct sysreg *r, uint64_t v)                  \
-	{                                                                                    \
-		(void)r;                                                                     \
-		sp_write(pe, n, v);                                                          \
+#define SP_REG(n)                                                           \
+	uint64_t rd_sp_el##n(struct pe *pe, const struct sysreg *r)         \
+	{                                                                   \
+		(void)r;                                                    \
+		return (sp_read(pe, n));                                    \
+	}                                                                   \
+	void wr_sp_el##n(struct pe *pe, const struct sysreg *r, uint64_t v) \
+	{                                                                   \
+		(void)r;                                                    \
+		sp_write(pe, n, v);                                         \
 	}
 
 SP_REG(0)
@@ -123,11 +123,11 @@ rd_isr(struct pe *pe, const struct sysreg *r)
 	bool virt = pe->el < 2;
 
 	(void)r;
-	if (virt && (hcr & HCR_IMO) != 0 ? gic_virt_irq(pe) || (hcr & HCR_VI) != 0 :
-	    gic_phys_irq(pe))
+	if (virt && (hcr & HCR_IMO) != 0 ? gic_virt_irq(pe) || (hcr & HCR_VI) != 0
+					 : gic_phys_irq(pe))
 		v |= PS_I;
-	if (virt && (hcr & HCR_FMO) != 0 ? gic_virt_fiq(pe) || (hcr & HCR_VF) != 0 :
-	    gic_phys_fiq(pe))
+	if (virt && (hcr & HCR_FMO) != 0 ? gic_virt_fiq(pe) || (hcr & HCR_VF) != 0
+					 : gic_phys_fiq(pe))
 		v |= PS_F;
 	if (virt && (hcr & (HCR_AMO | HCR_VSE)) == (HCR_AMO | HCR_VSE))
 		v |= PS_A;
@@ -184,17 +184,17 @@ wr_daif(struct pe *pe, const struct sysreg *r, uint64_t v)
 	pe->slice = 0;
 }
 
-#define PSTATE_BIT(name, bit, after)                                                         \
-	uint64_t rd_##name(struct pe *pe, const struct sysreg *r)                            \
-	{                                                                                    \
-		(void)r;                                                                     \
-		return (pe->pstate & (bit));                                                 \
-	}                                                                                    \
-	void wr_##name(struct pe *pe, const struct sysreg *r, uint64_t v)                    \
-	{                                                                                    \
-		(void)r;                                                                     \
-		pe->pstate = (pe->pstate & ~(uint32_t)(bit)) | (uint32_t)(v & (bit));        \
-		after;                                                                       \
+#define PSTATE_BIT(name, bit, after)                                                  \
+	uint64_t rd_##name(struct pe *pe, const struct sysreg *r)                     \
+	{                                                                             \
+		(void)r;                                                              \
+		return (pe->pstate & (bit));                                          \
+	}                                                                             \
+	void wr_##name(struct pe *pe, const struct sysreg *r, uint64_t v)             \
+	{                                                                             \
+		(void)r;                                                              \
+		pe->pstate = (pe->pstate & ~(uint32_t)(bit)) | (uint32_t)(v & (bit)); \
+		after;                                                                \
 	}
 
 PSTATE_BIT(pan, PS_PAN, pe_context_changed(pe))

@@ -99,12 +99,12 @@ trap_daif(struct pe *pe, const struct sysreg *r, bool write)
 	return (pe->el == 0 && (pe_sctlr(pe) & SCTLR_UMA) == 0 ? 1 : 0);
 }
 
-#define TRAP_WITHOUT(fn, feature)                                                            \
-	int fn(struct pe *pe, const struct sysreg *r, bool write)                            \
-	{                                                                                    \
-		(void)r;                                                                     \
-		(void)write;                                                                 \
-		return (pe_has(pe, feature) ? 0 : -1);                                       \
+#define TRAP_WITHOUT(fn, feature)                                 \
+	int fn(struct pe *pe, const struct sysreg *r, bool write) \
+	{                                                         \
+		(void)r;                                          \
+		(void)write;                                      \
+		return (pe_has(pe, feature) ? 0 : -1);            \
 	}
 
 TRAP_WITHOUT(trap_no_pan, PE_FEAT_PAN)

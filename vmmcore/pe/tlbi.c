@@ -25,6 +25,7 @@ struct tlbi_row {
 #define OS PE_FEAT_TLBIOS
 #define RG PE_FEAT_TLBIRANGE
 
+/* clang-format off */
 static const struct tlbi_row rows[] = {
 	/* EL1: CRm 1 outer shareable, 3 inner shareable, 7 this PE */
 	{ 0, 1, 0, K_VMID, true, OS }, { 0, 3, 0, K_VMID, true, N }, { 0, 7, 0, K_VMID, false, N },
@@ -55,6 +56,7 @@ static const struct tlbi_row rows[] = {
 	{ 4, 2, 1, K_ALL_EL2, true, RG }, { 4, 5, 1, K_ALL_EL2, true, RG }, { 4, 6, 1, K_ALL_EL2, false, RG },
 	{ 4, 2, 5, K_ALL_EL2, true, RG }, { 4, 5, 5, K_ALL_EL2, true, RG }, { 4, 6, 5, K_ALL_EL2, false, RG },
 };
+/* clang-format on */
 
 #undef N
 #undef OS
@@ -114,7 +116,8 @@ all(struct pe *pe, bool others)
 static void
 pages(struct pe *pe, unsigned regime, uint64_t va, uint64_t count, bool others)
 {
-	struct cluster_mail m = { .op = CLUSTER_TLBI_VA, .regime = (uint8_t)regime,
+	struct cluster_mail m = { .op = CLUSTER_TLBI_VA,
+		.regime = (uint8_t)regime,
 		.vmid = regime == 1 ? key_vmid(pe) : 0 };
 
 	if (count > RANGE_PAGES) {

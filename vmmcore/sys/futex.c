@@ -19,7 +19,8 @@ sys_futex_wait(const _Atomic uint32_t *word, uint32_t val, uint64_t deadline_ns)
 		tsp = &ts;
 	}
 	/* WAIT_BITSET takes an absolute time; without CLOCK_REALTIME it is monotonic. */
-	if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, val, tsp, NULL, FUTEX_BITSET_MATCH_ANY) == 0)
+	if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, val, tsp, NULL, FUTEX_BITSET_MATCH_ANY) ==
+	    0)
 		return (0);
 	return (errno == EAGAIN ? 0 : errno);
 }

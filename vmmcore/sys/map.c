@@ -39,7 +39,7 @@ sigbus(int sig, siginfo_t *si, void *uc)
 		if (len == 0 || addr - base >= len)
 			continue;
 		if (mmap((void *)(addr & ~(PAGE - 1)), PAGE, PROT_READ | PROT_WRITE,
-		        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 			break;
 		atomic_store(&lost, EIO);
 		errno = saved;
@@ -90,7 +90,8 @@ sys_unmap(void *base, uint64_t len)
 {
 	pthread_mutex_lock(&map_lock);
 	for (unsigned i = 0; i < MAP_MAX; i++) {
-		if (atomic_load(&maps[i].len) != 0 && atomic_load(&maps[i].base) == (uintptr_t)base) {
+		if (atomic_load(&maps[i].len) != 0 &&
+		    atomic_load(&maps[i].base) == (uintptr_t)base) {
 			atomic_store(&maps[i].len, 0);
 			break;
 		}

@@ -36,9 +36,9 @@ int sys_memory_lost(void);
  * Ownership: a lock that goes with the file descriptor, so that the death of
  * the process frees it, and that can be looked at without taking it.
  */
-int sys_own(int fd);     /* EBUSY: somebody owns it */
+int sys_own(int fd); /* EBUSY: somebody owns it */
 void sys_disown(int fd);
-bool sys_owned(int fd);  /* by another open of the file */
+bool sys_owned(int fd); /* by another open of the file */
 
 /* Start time of a process in clock ticks since boot; 0: no such process. */
 uint64_t sys_process_start(pid_t pid);
