@@ -136,20 +136,20 @@ struct vm_meminfo {
 };
 
 struct vm_info {
-	int state;     /* enum vm_state */
-	int how;       /* enum vm_suspend_how of the last end */
+	int state; /* enum vm_state */
+	int how;   /* enum vm_suspend_how of the last end */
 	int maxcpus;
-	int runner;    /* pid of the live runner, or 0 */
-	uint32_t uid;  /* owner */
-	uint64_t mem;  /* bytes of RAM */
+	int runner;       /* pid of the live runner, or 0 */
+	uint32_t uid;     /* owner */
+	uint64_t mem;     /* bytes of RAM */
 	uint64_t created; /* seconds since the epoch */
 };
 
 struct vm_options {
-	int maxcpus;      /* 1 to VM_MAXCPU */
-	int vhe;          /* world switch: 0 nVHE, 1 VHE */
-	int list_regs;    /* 1 to 16; 0 = 4 */
-	int vmid_bits;    /* 8 or 16; 0 = 16 */
+	int maxcpus;       /* 1 to VM_MAXCPU */
+	int vhe;           /* world switch: 0 nVHE, 1 VHE */
+	int list_regs;     /* 1 to 16; 0 = 4 */
+	int vmid_bits;     /* 8 or 16; 0 = 16 */
 	uint64_t features; /* PE feature bits; 0 = default set */
 };
 
@@ -256,7 +256,8 @@ int vm_get_register(struct vm *vm, int vcpu, int reg, uint64_t *val);
 int vm_set_register(struct vm *vm, int vcpu, int reg, uint64_t val);
 /* Under one freeze. */
 int vm_get_register_set(struct vm *vm, int vcpu, unsigned count, const int *regs, uint64_t *vals);
-int vm_set_register_set(struct vm *vm, int vcpu, unsigned count, const int *regs, const uint64_t *vals);
+int vm_set_register_set(
+    struct vm *vm, int vcpu, unsigned count, const int *regs, const uint64_t *vals);
 /* The n-th system register a vCPU keeps; ENOENT past the last. `name` 32 bytes. */
 int vm_sysreg_info(unsigned n, char *name, int *reg);
 
@@ -264,9 +265,11 @@ int vm_inject_exception(struct vm *vm, int vcpu, uint64_t esr, uint64_t far);
 int vm_restart_instruction(struct vm *vm, int vcpu);
 
 /* -- interrupts ------------------------------------------------------------- */
-int vm_attach_vgic(struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size);
+int vm_attach_vgic(
+    struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size);
 /* A GICv2 of `ncpus` <= 8 instead: GICD_* and GICC_* frames. */
-int vm_attach_vgic_v2(struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t cpuif, uint64_t cpuif_size, int ncpus);
+int vm_attach_vgic_v2(struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t cpuif,
+    uint64_t cpuif_size, int ncpus);
 /* An ITS of 128 KiB beside a GICv3: EINVAL, EBUSY, ENOSPC. */
 int vm_attach_its(struct vm *vm, uint64_t base, uint64_t size);
 /* 1 to 16 list registers, before the vGIC is attached: EINVAL, EBUSY. */

@@ -46,13 +46,13 @@ struct vie_seq {
 	uint32_t active;
 	uint32_t count, next;
 	uint32_t write;
-	uint32_t rt, rt2;   /* 31: none; V registers when simd */
-	uint32_t nregs;     /* registers loaded */
-	uint32_t regsize;   /* bytes each */
+	uint32_t rt, rt2; /* 31: none; V registers when simd */
+	uint32_t nregs;   /* registers loaded */
+	uint32_t regsize; /* bytes each */
 	uint32_t simd;
-	uint32_t sign;      /* sign-extend loads ... */
-	uint32_t sf;        /* ... to 64 bits, else to 32 */
-	uint32_t wb_reg;    /* base register to update, 32: none, 31: SP */
+	uint32_t sign;   /* sign-extend loads ... */
+	uint32_t sf;     /* ... to 64 bits, else to 32 */
+	uint32_t wb_reg; /* base register to update, 32: none, 31: SP */
 	uint64_t wb_val;
 	struct vie_access acc[VIE_MAXACC];
 };
@@ -62,7 +62,7 @@ enum {
 	PENDING_NONE = 0,
 	PENDING_INST_EMUL = 1,
 	PENDING_REG_EMUL = 2,
-	PENDING_WFI = 3, /* asleep in WFI */
+	PENDING_WFI = 3,     /* asleep in WFI */
 	PENDING_STANDBY = 4, /* the same, with an exit at its end */
 };
 
@@ -79,8 +79,8 @@ struct hypctx {
 
 	uint32_t vcpuid;
 	uint32_t dbg_oslock;
-	uint32_t caps; /* bit VM_CAP_x */
-	uint32_t pending; /* PENDING_* */
+	uint32_t caps;      /* bit VM_CAP_x */
+	uint32_t pending;   /* PENDING_* */
 	uint64_t stolen_ns; /* what the guest was told (vmm_stolen.c) */
 	uint64_t wfi_until; /* WFIT: counter value; UINT64_MAX: none */
 	struct vie_seq vie;
@@ -108,7 +108,7 @@ struct hyp {
 	struct vgic_v3 vgic;
 	uint64_t vttbr_el2; /* as last activated */
 	uint64_t vtcr_el2;
-	uint64_t features; /* bit PE_FEAT_x of the PEs it runs on */
+	uint64_t features;   /* bit PE_FEAT_x of the PEs it runs on */
 	uint64_t stolen_gpa; /* stolen time structures; 0: none */
 	uint32_t vhe;
 	uint32_t list_regs;

@@ -9,9 +9,9 @@
 #include "vmm/vmm_vm.h"
 
 #define S2_VALID UINT64_C(1)
-#define S2_TABLE UINT64_C(3)       /* levels 1 and 2 */
-#define S2_BLOCK UINT64_C(1)       /* levels 1 and 2 */
-#define S2_PAGE UINT64_C(3)        /* level 3 */
+#define S2_TABLE UINT64_C(3) /* levels 1 and 2 */
+#define S2_BLOCK UINT64_C(1) /* levels 1 and 2 */
+#define S2_PAGE UINT64_C(3)  /* level 3 */
 #define S2_TYPE UINT64_C(3)
 #define S2_MEMATTR_WB (UINT64_C(0xf) << 2)
 #define S2_AP_R (UINT64_C(1) << 6)
@@ -36,7 +36,7 @@
  */
 #define VTCR_RES1 (UINT64_C(1) << 31)
 #define VTCR_VS (UINT64_C(1) << 19)
-#define VTCR_EL2_VALUE                                                                       \
+#define VTCR_EL2_VALUE \
 	(VTCR_RES1 | 24u | (1u << 6) | (1u << 8) | (1u << 10) | (3u << 12) | (5u << 16))
 
 int pmap_init(struct vm *vm);

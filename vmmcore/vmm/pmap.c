@@ -48,8 +48,8 @@ alloc_pages(struct vm *vm, uint32_t count, uint32_t *page)
 	if (pm->next + count > TABLE_PAGES)
 		return (ENOSPC);
 	while (pm->next + count > pm->allocated) {
-		error = sys_file_alloc(vm->seg[SEG_STAGE2].fd, pm->allocated * PAGE_SIZE,
-		    step * PAGE_SIZE);
+		error = sys_file_alloc(
+		    vm->seg[SEG_STAGE2].fd, pm->allocated * PAGE_SIZE, step * PAGE_SIZE);
 		if (error != 0)
 			return (error);
 		pm->allocated += step;
@@ -164,8 +164,8 @@ static uint64_t
 prot_bits(int prot)
 {
 	return (((prot & VM_PROT_READ) != 0 ? S2_AP_R : 0) |
-	    ((prot & VM_PROT_WRITE) != 0 ? S2_AP_W : 0) |
-	    ((prot & VM_PROT_EXEC) != 0 ? 0 : S2_XN));
+		((prot & VM_PROT_WRITE) != 0 ? S2_AP_W : 0) |
+		((prot & VM_PROT_EXEC) != 0 ? 0 : S2_XN));
 }
 
 bool
@@ -186,9 +186,8 @@ pmap_enter(struct vm *vm, uint64_t gpa, uint64_t pa, int level, int prot, uint64
 
 	if ((error = walk_split(vm, gpa, level, &p)) != 0)
 		return (error);
-	atomic_store(p,
-	    pa | (level == 3 ? S2_PAGE : S2_BLOCK) | S2_MEMATTR_WB | S2_SH_INNER | S2_AF |
-	        prot_bits(prot) | sw);
+	atomic_store(p, pa | (level == 3 ? S2_PAGE : S2_BLOCK) | S2_MEMATTR_WB | S2_SH_INNER |
+			    S2_AF | prot_bits(prot) | sw);
 	return (0);
 }
 

@@ -376,9 +376,9 @@ vm_restart_instruction(struct vm *vm, int vcpu)
 
 /* -- capabilities ------------------------------------------------------------------------ */
 
-#define CAPS_IMPLEMENTED                                                                     \
-	((1u << VM_CAP_HALT_EXIT) | (1u << VM_CAP_UNRESTRICTED_GUEST) |                      \
-	    (1u << VM_CAP_BRK_EXIT) | (1u << VM_CAP_SS_EXIT) | (1u << VM_CAP_MASK_HWINTR))
+#define CAPS_IMPLEMENTED                                                                          \
+	((1u << VM_CAP_HALT_EXIT) | (1u << VM_CAP_UNRESTRICTED_GUEST) | (1u << VM_CAP_BRK_EXIT) | \
+	    (1u << VM_CAP_SS_EXIT) | (1u << VM_CAP_MASK_HWINTR))
 
 int
 vm_set_capability(struct vm *vm, int vcpu, int cap, int val)
@@ -417,8 +417,8 @@ vm_get_capability(struct vm *vm, int vcpu, int cap, int *val)
 /* -- interrupts: the vGIC does it -------------------------------------------------------- */
 
 int
-vm_attach_vgic(struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t redist,
-    uint64_t redist_size)
+vm_attach_vgic(
+    struct vm *vm, uint64_t dist, uint64_t dist_size, uint64_t redist, uint64_t redist_size)
 {
 	return (vgic_attach_to_vm(vm->hyp, dist, dist_size, redist, redist_size));
 }
@@ -437,7 +437,8 @@ vm_attach_its(struct vm *vm, uint64_t base, uint64_t size)
 {
 	int error;
 
-	error = sys_file_alloc(vm->ctlfd, offsetof(struct vm_file, area.its), sizeof(struct vgic_its));
+	error =
+	    sys_file_alloc(vm->ctlfd, offsetof(struct vm_file, area.its), sizeof(struct vgic_its));
 	return (error != 0 ? error : vgic_its_attach(vm->hyp, base, size));
 }
 

@@ -46,7 +46,7 @@ check_name(const char *name)
 		return (EINVAL);
 	for (size_t i = 0; i < len; i++) {
 		if (!((name[i] >= 'A' && name[i] <= 'Z') || (name[i] >= 'a' && name[i] <= 'z') ||
-		        (name[i] >= '0' && name[i] <= '9') || strchr("._-", name[i]) != NULL))
+			(name[i] >= '0' && name[i] <= '9') || strchr("._-", name[i]) != NULL))
 			return (EINVAL);
 	}
 	return (0);

@@ -66,7 +66,8 @@ vm_doorbell_ring(struct vm *vm, uint64_t gpa, unsigned size, uint64_t value)
 	for (unsigned i = 0; i < atomic_load(&vm->ndoorbells) && !hit; i++) {
 		const struct vm_doorbell *d = &vm->doorbell[i];
 
-		if (d->gpa != gpa || (unsigned)d->size != size || (!d->match_any && d->value != value))
+		if (d->gpa != gpa || (unsigned)d->size != size ||
+		    (!d->match_any && d->value != value))
 			continue;
 		/* EAGAIN: the counter is full, the other side has been told often enough. */
 		(void)!write(d->fd, &one, sizeof(one));

@@ -39,7 +39,7 @@ hypctx_inject(struct hypctx *hypctx, uint64_t esr, uint64_t far)
 		vector = (ps & PSR_SP) != 0 ? 0x200 : 0x000;
 	/* Flags and DIT stay; UAO, SS, IL and BTYPE are cleared. */
 	new = (ps & ~(PSR_M | PSR_BTYPE | PSR_SSBS | PSR_IL | PSR_SS | PSR_UAO)) | PSR_M_EL1H |
-	    PSR_DAIF;
+	      PSR_DAIF;
 	if (has(hyp, PE_FEAT_PAN) && (hypctx->sctlr_el1 & SCTLR_SPAN) == 0)
 		new |= PSR_PAN;
 	if (has(hyp, PE_FEAT_SSBS) && (hypctx->sctlr_el1 & SCTLR_DSSBS) != 0)

@@ -68,8 +68,8 @@ permitted(const struct hypctx *hypctx, uint64_t pte, uint64_t tables, int prot)
 }
 
 int
-vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int prot,
-    uint64_t *gpa, unsigned *fsc)
+vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int prot, uint64_t *gpa,
+    unsigned *fsc)
 {
 	uint64_t base, len, pte, table, tables = 0;
 	unsigned bits, level, shift;
@@ -85,7 +85,8 @@ vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int pro
 	if (decode_tcr(hypctx, high, &r) != 0)
 		return (EINVAL);
 	if (r.tbi)
-		gla = high ? gla | UINT64_C(0xff00000000000000) : gla & UINT64_C(0x00ffffffffffffff);
+		gla =
+		    high ? gla | UINT64_C(0xff00000000000000) : gla & UINT64_C(0x00ffffffffffffff);
 	base = high ? ~UINT64_C(0) << r.va_bits : 0;
 	if (r.epd || gla - base >= UINT64_C(1) << r.va_bits)
 		return (fault(fsc, ISS_FSC_TRANSLATION));
@@ -96,8 +97,8 @@ vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int pro
 	for (;; level++) {
 		shift = r.page_bits + (3 - level) * bits;
 		len = 8;
-		base = table + field(gla, shift,
-		           r.va_bits - shift < bits ? r.va_bits - shift : bits) * 8;
+		base = table +
+		       field(gla, shift, r.va_bits - shift < bits ? r.va_bits - shift : bits) * 8;
 		if ((hva = vm_gpa2hva(vm, base, &len)) == NULL || len < 8)
 			return (fault(fsc, ISS_FSC_EXTERNAL | 4 | level));
 		pte = __atomic_load_n((uint64_t *)hva, __ATOMIC_ACQUIRE);
@@ -115,7 +116,7 @@ vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int pro
 	if (!permitted(hypctx, pte, tables, prot))
 		return (fault(fsc, ISS_FSC_PERMISSION | level));
 	*gpa = (pte & UINT64_C(0x0000ffffffffffff) & (~UINT64_C(0) << shift)) |
-	    (gla & ~(~UINT64_C(0) << shift));
+	       (gla & ~(~UINT64_C(0) << shift));
 	return (*gpa < IPA_END ? 0 : fault(fsc, ISS_FSC_ADDR_SIZE | level));
 }
 

@@ -212,13 +212,13 @@ run(struct vm *vm, struct hypctx *hypctx, struct vm_exit *vme)
 			continue;
 		}
 		if (error != ENOENT) {
-			hypctx_inject_abort(hypctx, false, ISS_FSC_EXTERNAL,
-			    hypctx->exit_info.far_el2);
+			hypctx_inject_abort(
+			    hypctx, false, ISS_FSC_EXTERNAL, hypctx->exit_info.far_el2);
 			return (VIE_DONE);
 		}
 		if (s->count > 1 && vm_mem_allocated(vm, a->gpa)) {
-			error = dir == VM_DIR_WRITE ? vm_copyout(vm, &a->data, a->gpa, a->size) :
-			                              vm_copyin(vm, a->gpa, &a->data, a->size);
+			error = dir == VM_DIR_WRITE ? vm_copyout(vm, &a->data, a->gpa, a->size)
+						    : vm_copyin(vm, a->gpa, &a->data, a->size);
 			if (error == 0)
 				continue;
 		}
@@ -283,7 +283,7 @@ plan(struct vm *vm, struct hypctx *hypctx, const struct ldst *d, uint64_t va, ui
 		page = gpa & ~UINT64_C(0xfff);
 		if (((va + at) & PAGE_FRAME) != (far & PAGE_FRAME) &&
 		    vm_stage1_walk(vm, hypctx, va + at, d->load ? VM_PROT_READ : VM_PROT_WRITE,
-		        &page, &fsc) != 0) {
+			&page, &fsc) != 0) {
 			hypctx_inject_abort(hypctx, false, fsc, va + at);
 			return (false);
 		}

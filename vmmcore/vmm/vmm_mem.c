@@ -48,8 +48,8 @@ vm_seg_open(struct vm *vm, int seg)
 		goto out;
 	if ((error = sys_file_open(vm->dirfd, vm_seg_name[seg], true, &fd, &size)) != 0)
 		goto out;
-	if (seg == SEG_STAGE2 ? size != STAGE2_LEN :
-	                        size != atomic_load(&vm->control->seg[seg].len))
+	if (seg == SEG_STAGE2 ? size != STAGE2_LEN
+			      : size != atomic_load(&vm->control->seg[seg].len))
 		error = EPROTO;
 	else
 		error = sys_map(fd, size, &base);

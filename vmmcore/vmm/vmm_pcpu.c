@@ -31,7 +31,7 @@ static uint64_t vmid_gen = 1;
 static const _Atomic uint32_t no_kick;
 
 const struct hyp_reg hyp_regs[] = {
-#define HYPREG(name, op0, op1, crn, crm, op2, flags)                                         \
+#define HYPREG(name, op0, op1, crn, crm, op2, flags) \
 	{ PE_SYSREG(op0, op1, crn, crm, op2), flags, offsetof(struct hypctx, name) },
 #include "vmm/hyp_regs.def"
 #undef HYPREG

@@ -27,9 +27,11 @@ struct slot {
 };
 
 /* The timer's, which are not in hyp_regs.def. */
-#define TIMER(field, ...)                                                                    \
-	{ PE_SYSREG(__VA_ARGS__), offsetof(struct hypctx, vtimer_cpu.field),                 \
-		sizeof(((struct hypctx *)0)->vtimer_cpu.field) }
+#define TIMER(field, ...)                                                          \
+	{                                                                          \
+		PE_SYSREG(__VA_ARGS__), offsetof(struct hypctx, vtimer_cpu.field), \
+		    sizeof(((struct hypctx *)0)->vtimer_cpu.field)                 \
+	}
 static const struct {
 	uint32_t enc;
 	size_t offset, size;
@@ -47,13 +49,13 @@ sysreg_slot(struct hypctx *hypctx, uint32_t enc)
 {
 	for (unsigned i = 0; i < hyp_regs_count; i++) {
 		if (hyp_regs[i].enc == enc)
-			return ((struct slot){ hyp_reg(hypctx, i), 8,
-			    (hyp_regs[i].flags & HYP_EL2) == 0 });
+			return ((struct slot){
+			    hyp_reg(hypctx, i), 8, (hyp_regs[i].flags & HYP_EL2) == 0 });
 	}
 	for (unsigned i = 0; i < TIMER_REGS; i++) {
 		if (timer_regs[i].enc == enc)
-			return ((struct slot){ (char *)hypctx + timer_regs[i].offset,
-			    timer_regs[i].size, true });
+			return ((struct slot){
+			    (char *)hypctx + timer_regs[i].offset, timer_regs[i].size, true });
 	}
 	return ((struct slot){ NULL, 0, false });
 }
@@ -137,8 +139,7 @@ vm_get_register_set(struct vm *vm, int vcpu, unsigned count, const int *regs, ui
 }
 
 int
-vm_set_register_set(struct vm *vm, int vcpu, unsigned count, const int *regs,
-    const uint64_t *vals)
+vm_set_register_set(struct vm *vm, int vcpu, unsigned count, const int *regs, const uint64_t *vals)
 {
 	struct hypctx *hypctx = vm_ctx(vm, vcpu);
 	struct slot s;

@@ -16,8 +16,8 @@
  *	VM		stage 2
  *	API, APK	pointer authentication is the guest's own
  */
-#define HCR_GUEST                                                                            \
-	(HCR_RW | HCR_TID3 | HCR_TWI | HCR_TSC | HCR_BSU_IS | HCR_FB | HCR_AMO | HCR_IMO |   \
+#define HCR_GUEST                                                                          \
+	(HCR_RW | HCR_TID3 | HCR_TWI | HCR_TSC | HCR_BSU_IS | HCR_FB | HCR_AMO | HCR_IMO | \
 	    HCR_FMO | HCR_SWIO | HCR_VM)
 
 /*
@@ -26,7 +26,7 @@
  *	TDRA	debug ROM addresses trap
  *	TPMS, TTRF	statistical profiling and trace filter trap
  */
-#define MDCR_GUEST                                                                           \
+#define MDCR_GUEST \
 	((UINT64_C(1) << 10) | (UINT64_C(1) << 11) | (UINT64_C(1) << 14) | (UINT64_C(1) << 19))
 
 /* CPTR_EL2: RES1 (TZ among it: SVE traps), trace traps, FP and CPACR do not. */
@@ -37,7 +37,7 @@
 /* SCTLR_EL1: EOS, TSCXT, EIS, SPAN, nTLSMD, LSMAOE and CP15BEN; M, C and I off. */
 #define SCTLR_RESET UINT64_C(0x30d00820)
 
-#define PSTATE_RESET UINT64_C(0x3c5) /* EL1h, DAIF */
+#define PSTATE_RESET UINT64_C(0x3c5)     /* EL1h, DAIF */
 #define VPIDR_GUEST UINT64_C(0x410fd000) /* Arm, architected by ID registers, Foundation */
 
 void

@@ -18,7 +18,7 @@
 
 #define SEG_STOLEN 2
 #define AREA_LEN 65536u /* a page of guests with 64 KiB pages */
-#define STRUCT_LEN 64u /* revision and attributes, both 0; time in ns; padding */
+#define STRUCT_LEN 64u  /* revision and attributes, both 0; time in ns; padding */
 #define TIME_OFFSET 8u
 #define UPDATE_NS 1000000u
 

@@ -23,8 +23,8 @@ struct id_mask {
 
 static const struct id_mask id_masks[] = {
 	/* ID_AA64PFR0: EL0, EL1 in AArch64; FP, AdvSIMD, GIC, DIT, CSV2, CSV3; no EL2, EL3 */
-	{ PE_SYSREG(3, 0, 0, 4, 0), F4(0) | F4(4) | F4(16) | F4(20) | F4(24) | F4(48) | F4(56) | F4(60),
-	    0 },
+	{ PE_SYSREG(3, 0, 0, 4, 0),
+	    F4(0) | F4(4) | F4(16) | F4(20) | F4(24) | F4(48) | F4(56) | F4(60), 0 },
 	/* ID_AA64PFR1: BT, SSBS */
 	{ PE_SYSREG(3, 0, 0, 4, 1), F4(0) | F4(4), 0 },
 	/* ID_AA64DFR0: DebugVer, PMUVer, BRPs, WRPs, CTX_CMPs */

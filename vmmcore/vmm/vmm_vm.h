@@ -99,8 +99,8 @@ struct vm_seg {
 
 struct pcpu;
 struct vcpu {
-	struct pcpu *pcpu;   /* where it last ran */
-	uint64_t s2_seen;    /* stage-2 epoch its TLB has */
+	struct pcpu *pcpu; /* where it last ran */
+	uint64_t s2_seen;  /* stage-2 epoch its TLB has */
 	/* vmm_stolen.c: the account of the thread that runs it; tid 0: none open */
 	int sched_fd, sched_tid;
 	uint64_t waited, stolen_next;
@@ -209,7 +209,7 @@ struct pcpu {
 	uint64_t ctx_pa;     /* its physical address */
 	struct vcpu *owner;  /* who comes back to it */
 	bool busy;
-	uint32_t vmid;       /* in use while busy */
+	uint32_t vmid; /* in use while busy */
 	uint64_t features;
 	uint32_t list_regs, vmid_bits;
 	uint32_t nregs; /* rows of hyp_regs.def that the PE has */

@@ -17,7 +17,7 @@
 /* An access to the registers of one vCPU or of all. */
 struct vgic_access {
 	struct vgic_visit v;
-	int cpu; /* whose private interrupts; -1: none */
+	int cpu;        /* whose private interrupts; -1: none */
 	uint32_t first; /* INTIDs this block may reach: first to end - 1 */
 	uint32_t end;
 	unsigned size;

@@ -299,7 +299,7 @@ struct cand {
 };
 struct cands {
 	struct cand c[VGIC_MAXLR];
-	uint32_t n; /* of these, in order */
+	uint32_t n;     /* of these, in order */
 	uint32_t total; /* with those that did not fit */
 };
 

@@ -25,7 +25,7 @@ struct pe;
 
 #define VGIC_SGI_NUM 16u
 #define VGIC_PRV_I_NUM 32u /* SGIs and PPIs */
-#define VGIC_I_NUM 1020u /* INTIDs 0 to 1019 */
+#define VGIC_I_NUM 1020u   /* INTIDs 0 to 1019 */
 #define VGIC_SPI_NUM (VGIC_I_NUM - VGIC_PRV_I_NUM)
 #define VGIC_MAXLR 16u
 #define VGIC_IDBITS 14u /* of INTIDs, with LPIs */
@@ -48,10 +48,10 @@ struct pe;
 
 struct vgic_v3_irq {
 	uint64_t irouter; /* GICD_IROUTER: IRM and affinity; GICv2: GICD_ITARGETSR */
-	int16_t target; /* vCPU it goes to; -1: no such affinity */
-	int16_t owner; /* vCPU whose bitmap has it; -1: none */
+	int16_t target;   /* vCPU it goes to; -1: no such affinity */
+	int16_t owner;    /* vCPU whose bitmap has it; -1: none */
 	uint8_t priority; /* 5 bits, 0xf8 */
-	uint8_t in_lr; /* 1 + list register of the owner, while it is in the guest */
+	uint8_t in_lr;    /* 1 + list register of the owner, while it is in the guest */
 	uint8_t enabled : 1;
 	uint8_t group : 1; /* 1: IRQ, 0: FIQ */
 	uint8_t edge : 1;
@@ -65,7 +65,7 @@ struct vgic_v3_irq {
 struct vgic_v2_cpu {
 	uint32_t ctlr; /* GICC_CTLR */
 	uint32_t pmr, bpr, abpr;
-	uint32_t apr[2]; /* active priorities by group, as ICH_AP0R0 and AP1R0 */
+	uint32_t apr[2];               /* active priorities by group, as ICH_AP0R0 and AP1R0 */
 	uint8_t sgi_src[VGIC_SGI_NUM]; /* who has sent each pending SGI: bit per vCPU */
 };
 
@@ -75,17 +75,17 @@ struct vgic_v3_cpu {
 	uint64_t map[VGIC_WORDS]; /* active or pending interrupts it has to look at */
 	uint64_t sum[VGIC_SUMS];
 	uint64_t pendbaser; /* GICR_PENDBASER */
-	uint32_t lpis_on; /* GICR_CTLR.EnableLPIs */
+	uint32_t lpis_on;   /* GICR_CTLR.EnableLPIs */
 	uint32_t vcpuid;
 	uint32_t waker; /* GICR_WAKER.ProcessorSleep */
 	uint32_t present;
-	uint32_t hold; /* others that must see it out of the guest */
-	_Atomic uint32_t hint; /* map is not empty */
-	_Atomic uint32_t in_guest; /* list registers are loaded */
+	uint32_t hold;               /* others that must see it out of the guest */
+	_Atomic uint32_t hint;       /* map is not empty */
+	_Atomic uint32_t in_guest;   /* list registers are loaded */
 	uint16_t lr_irq[VGIC_MAXLR]; /* INTID of each loaded list register */
-	uint32_t lr_used; /* list registers loaded, from 0 up */
-	uint32_t lr_pending; /* of these were loaded as pending */
-	uint32_t evicted; /* active interrupts that found no list register */
+	uint32_t lr_used;            /* list registers loaded, from 0 up */
+	uint32_t lr_pending;         /* of these were loaded as pending */
+	uint32_t evicted;            /* active interrupts that found no list register */
 	struct vgic_v2_cpu v2;
 };
 
@@ -108,9 +108,9 @@ struct vgic_its {
 	uint64_t start, end;
 	uint32_t ctlr, stalled;
 	uint64_t cbaser, creadr, cwriter;
-	uint64_t baser[2]; /* devices, collections */
+	uint64_t baser[2];  /* devices, collections */
 	uint64_t propbaser; /* GICR_PROPBASER, the same for all */
-	uint64_t error; /* of the last command that was ignored */
+	uint64_t error;     /* of the last command that was ignored */
 	struct vgic_v3_irq lpi[VGIC_LPI_NUM];
 };
 
@@ -119,10 +119,10 @@ struct vgic_v3 {
 	uint64_t dist_start, dist_end;
 	uint64_t redist_start, redist_end; /* GICv2: the CPU interface */
 	uint32_t attached;
-	uint32_t version; /* 3 or 2 */
-	uint32_t ncpus; /* redistributors, or CPU interfaces */
+	uint32_t version;   /* 3 or 2 */
+	uint32_t ncpus;     /* redistributors, or CPU interfaces */
 	uint32_t gicd_ctlr; /* EnableGrp0, EnableGrp1 */
-	uint32_t one_of_n; /* last vCPU chosen for a 1-of-N interrupt */
+	uint32_t one_of_n;  /* last vCPU chosen for a 1-of-N interrupt */
 	struct vgic_v3_irq spi[VGIC_SPI_NUM];
 };
 
@@ -132,9 +132,9 @@ struct vgic_v3 {
 struct vgic_visit {
 	struct hyp *hyp;
 	struct vgic_v3 *vgic;
-	int self; /* vCPU that calls and will flush by itself, or -1 */
+	int self;        /* vCPU that calls and will flush by itself, or -1 */
 	uint64_t notify; /* vCPUs to notify */
-	uint64_t held; /* vCPUs kept out of the guest */
+	uint64_t held;   /* vCPUs kept out of the guest */
 };
 
 void vgic_enter(struct vgic_visit *, struct hyp *, int self);

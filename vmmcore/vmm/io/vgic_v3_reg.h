@@ -19,7 +19,7 @@
 #define GICD_CTLR_DS (1u << 6)
 #define GICD_TYPER 0x0004u
 #define GICD_TYPER_ITLINES (VGIC_I_NUM / 32) /* 31: INTIDs to 1019 */
-#define GICD_TYPER_CPUS(n) (((n)-1) << 5) /* GICv2 */
+#define GICD_TYPER_CPUS(n) (((n)-1) << 5)    /* GICv2 */
 #define GICD_TYPER_MBIS (1u << 16)
 #define GICD_TYPER_LPIS (1u << 17)
 #define GICD_TYPER_IDBITS(n) (((n)-1) << 19)
@@ -77,7 +77,7 @@
 #define GICR_CTLR 0x0000u
 #define GICR_CTLR_LPIS (1u << 0)
 #define GICR_CTLR_CES (1u << 1) /* the former can be cleared */
-#define GICR_CTLR_IR (1u << 2) /* INVLPIR, INVALLR */
+#define GICR_CTLR_IR (1u << 2)  /* INVLPIR, INVALLR */
 #define GICR_IIDR 0x0004u
 #define GICR_TYPER 0x0008u
 #define GICR_TYPER_PLPIS (UINT64_C(1) << 0)
