@@ -59,8 +59,8 @@ node_done(const struct node *n, struct machine *m, int depth)
 {
 	if (n->name == NULL)
 		return;
-	if (depth == 1 && n->compatible != NULL && lists(n->compatible, n->compatible_len,
-	    "freebsd,bhyve"))
+	if (depth == 1 && n->compatible != NULL &&
+	    lists(n->compatible, n->compatible_len, "freebsd,bhyve"))
 		m->bhyve = true;
 	if (starts(n->name, "memory") && n->reg_len >= 16 && m->ram == 0) {
 		m->ram = be64(n->reg);
@@ -69,8 +69,8 @@ node_done(const struct node *n, struct machine *m, int depth)
 	if (n->compatible == NULL)
 		return;
 	if ((lists(n->compatible, n->compatible_len, "ns16550a") ||
-	    lists(n->compatible, n->compatible_len, "arm,pl011")) && m->uart == 0 &&
-	    n->reg_len >= 16) {
+		lists(n->compatible, n->compatible_len, "arm,pl011")) &&
+	    m->uart == 0 && n->reg_len >= 16) {
 		m->uart = be64(n->reg);
 		m->pl011 = lists(n->compatible, n->compatible_len, "arm,pl011");
 		if (n->irq_len >= 12)
@@ -103,7 +103,7 @@ fdt_read(const void *fdt, struct machine *m)
 		if (token == 1) {
 			struct node *n = &stack[++depth & 7];
 
-			*n = (struct node) { .name = p };
+			*n = (struct node){ .name = p };
 			while (*p++ != '\0')
 				;
 			p = (const char *)(((uintptr_t)p + 3) & ~(uintptr_t)3);

@@ -23,8 +23,8 @@ gic_init(void)
 	w32(sgi + GICD_IGROUPR, ~0u);
 	msr(S3_0_C12_C12_5, mrs(S3_0_C12_C12_5) | 1); /* ICC_SRE_EL1 */
 	isb();
-	msr(S3_0_C4_C6_0, 0xf0);   /* ICC_PMR_EL1 */
-	msr(S3_0_C12_C12_7, 1);	   /* ICC_IGRPEN1_EL1 */
+	msr(S3_0_C4_C6_0, 0xf0); /* ICC_PMR_EL1 */
+	msr(S3_0_C12_C12_7, 1);  /* ICC_IGRPEN1_EL1 */
 	isb();
 }
 
@@ -37,7 +37,8 @@ gic_enable(uint32_t intid)
 	if (intid >= 32) {
 		w32(base + GICD_IGROUPR + intid / 32 * 4,
 		    r32(base + GICD_IGROUPR + intid / 32 * 4) | 1u << (intid % 32));
-		*(volatile uint64_t *)(base + GICD_IROUTER + intid * 8ull) = mrs(mpidr_el1) & 0xff00ffffffull;
+		*(volatile uint64_t *)(base + GICD_IROUTER + intid * 8ull) =
+		    mrs(mpidr_el1) & 0xff00ffffffull;
 	}
 	w32(base + GICD_ISENABLER + intid / 32 * 4, 1u << (intid % 32));
 }

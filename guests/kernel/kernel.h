@@ -60,12 +60,37 @@ uint64_t psci(uint64_t fn, uint64_t a, uint64_t b, uint64_t c);
 #define PSCI_SYSTEM_OFF 0x84000008u
 #define PSCI_SYSTEM_RESET 0x84000009u
 
-static inline uint8_t r8(uint64_t a) { return (*(volatile uint8_t *)a); }
-static inline uint16_t r16(uint64_t a) { return (*(volatile uint16_t *)a); }
-static inline uint32_t r32(uint64_t a) { return (*(volatile uint32_t *)a); }
-static inline void w8(uint64_t a, uint8_t v) { *(volatile uint8_t *)a = v; }
-static inline void w32(uint64_t a, uint32_t v) { *(volatile uint32_t *)a = v; }
-#define mrs(reg) ({ uint64_t v_; __asm__ volatile("mrs %0, " #reg : "=r"(v_)); v_; })
+static inline uint8_t
+r8(uint64_t a)
+{
+	return (*(volatile uint8_t *)a);
+}
+static inline uint16_t
+r16(uint64_t a)
+{
+	return (*(volatile uint16_t *)a);
+}
+static inline uint32_t
+r32(uint64_t a)
+{
+	return (*(volatile uint32_t *)a);
+}
+static inline void
+w8(uint64_t a, uint8_t v)
+{
+	*(volatile uint8_t *)a = v;
+}
+static inline void
+w32(uint64_t a, uint32_t v)
+{
+	*(volatile uint32_t *)a = v;
+}
+#define mrs(reg)                                              \
+	({                                                    \
+		uint64_t v_;                                  \
+		__asm__ volatile("mrs %0, " #reg : "=r"(v_)); \
+		v_;                                           \
+	})
 #define msr(reg, v) __asm__ volatile("msr " #reg ", %0" : : "r"((uint64_t)(v)) : "memory")
 #define isb() __asm__ volatile("isb" : : : "memory")
 #define dsb() __asm__ volatile("dsb sy" : : : "memory")

@@ -37,7 +37,8 @@ handle_exception(unsigned kind, struct frame *f)
 			gic_eoi(irq);
 		return;
 	}
-	printf_("\nexception %u: esr %lx far %lx elr %lx\n", kind, mrs(esr_el1), mrs(far_el1), f->elr);
+	printf_(
+	    "\nexception %u: esr %lx far %lx elr %lx\n", kind, mrs(esr_el1), mrs(far_el1), f->elr);
 	psci(PSCI_SYSTEM_OFF, 0, 0, 0);
 	for (;;)
 		__asm__ volatile("wfi");

@@ -117,7 +117,8 @@ cmd_loop(const char *arg)
 	/* 8 instructions a round: an integer loop whose speed is known. */
 	__asm__ volatile("1: add %0, %0, %1\n eor %0, %0, %1, lsl #3\n add %0, %0, #7\n"
 			 "ror %0, %0, #5\n sub %0, %0, %1\n orr %0, %0, #1\n"
-			 "subs %1, %1, #1\n b.ne 1b" : "+r"(x), "+r"(n));
+			 "subs %1, %1, #1\n b.ne 1b"
+			 : "+r"(x), "+r"(n));
 	t1 = mrs(cntvct_el0);
 	printf_("loop: %lu instructions in %lu us\n", parse(arg) * 8,
 	    (t1 - t0) / (mrs(cntfrq_el0) / 1000000));
@@ -137,7 +138,9 @@ cmd_memloop(const char *arg)
 	__asm__ volatile("1: ldr %0, [%2]\n add %0, %0, #1\n str %0, [%2]\n"
 			 "ldp x9, x10, [%2, #16]\n stp x10, x9, [%2, #32]\n"
 			 "ldrb w9, [%2, #48]\n subs %1, %1, #1\n b.ne 1b"
-			 : "+r"(x), "+r"(n) : "r"(p) : "x9", "x10", "memory");
+			 : "+r"(x), "+r"(n)
+			 : "r"(p)
+			 : "x9", "x10", "memory");
 	t1 = mrs(cntvct_el0);
 	printf_("memloop: %lu instructions in %lu us\n", parse(arg) * 8,
 	    (t1 - t0) / (mrs(cntfrq_el0) / 1000000));

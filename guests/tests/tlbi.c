@@ -143,7 +143,7 @@ make_stubs(void)
 	code = page_alloc(1 + STUBS * 8 / 4096);
 	for (uint32_t i = 0; i < STUBS; i++) {
 		code[2 + 2 * i] = 0x52800000u | i << 5; /* movz w0, #i */
-		code[3 + 2 * i] = 0xd65f03c0u; /* ret */
+		code[3 + 2 * i] = 0xd65f03c0u;          /* ret */
 	}
 	for (uint32_t i = 0; i < STUBS * 8 + 64; i += 64)
 		__asm__ volatile("dc cvau, %0" : : "r"((char *)code + i) : "memory");

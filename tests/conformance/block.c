@@ -26,7 +26,7 @@
 enum { BLOCK_MAX = 64 };
 
 struct fixup {
-	unsigned at; /* word to patch */
+	unsigned at;     /* word to patch */
 	unsigned target; /* instruction number */
 };
 
@@ -40,7 +40,7 @@ static void
 emit_const(struct block *b, unsigned reg, uint32_t value)
 {
 	emit(b, 0xd2800000 | (value & 0xffff) << 5 | reg); /* movz */
-	emit(b, 0xf2a00000 | (value >> 16) << 5 | reg); /* movk, lsl #16 */
+	emit(b, 0xf2a00000 | (value >> 16) << 5 | reg);    /* movk, lsl #16 */
 }
 
 /* Keep the generator's registers out of the fields that name registers. */
@@ -150,7 +150,7 @@ emit_exclusive(struct block *b)
 	emit_const(b, R_BASE, SCRATCH + rng_below(&b->rng, 100) * 16);
 	emit(b, 0x085f7c00 | size << 30 | R_BASE << 5 | rt);
 	if (rng_below(&b->rng, 4) == 0)
-		emit(b, 0xd503305f); /* clrex */
+		emit(b, 0xd503305f);    /* clrex */
 	if (rng_below(&b->rng, 6) == 0) /* somewhere else */
 		emit(b, 0x91000000 | 16 << 10 | R_BASE << 5 | R_BASE);
 	emit(b, 0x08007c00 | size << 30 | rs << 16 | R_BASE << 5 | rt2);

@@ -42,9 +42,9 @@ struct conf_state {
 	uint64_t v[32][2];
 	uint32_t nzcv, fpcr, fpsr;
 	uint32_t status; /* enum conf_status, after a run */
-	uint64_t mem; /* hash of the scratch, in detailed output only */
-	uint64_t pc; /* of a fault or trap, else 0 */
-	uint64_t far; /* of a fault, else 0 */
+	uint64_t mem;    /* hash of the scratch, in detailed output only */
+	uint64_t pc;     /* of a fault or trap, else 0 */
+	uint64_t far;    /* of a fault, else 0 */
 };
 
 /* A row of the decode tables. */
@@ -66,14 +66,14 @@ enum row_kind {
 	K_BR19,
 	K_BR14,
 	K_SYSREG, /* MRS, MSR of NZCV, FPCR and FPSR */
-	K_SKIP, /* not in user mode: conf_rows.py says why */
+	K_SKIP,   /* not in user mode: conf_rows.py says why */
 };
 
-#define ROW_X 1u /* general registers are operands */
-#define ROW_V 2u /* SIMD registers are */
-#define ROW_LIST 4u /* Rn names a list of up to four */
-#define ROW_PAIR 8u /* Rs and Rt name pairs */
-#define ROW_TRAP 16u /* ends a block */
+#define ROW_X 1u      /* general registers are operands */
+#define ROW_V 2u      /* SIMD registers are */
+#define ROW_LIST 4u   /* Rn names a list of up to four */
+#define ROW_PAIR 8u   /* Rs and Rt name pairs */
+#define ROW_TRAP 16u  /* ends a block */
 #define ROW_KNOWN 32u /* in the exception list: not in blocks */
 
 extern const struct row rows[];
@@ -117,9 +117,9 @@ struct group {
 	struct rng rng;
 	unsigned row, tests;
 	uint32_t words[4];
-	uint64_t va; /* of words[0] */
+	uint64_t va;      /* of words[0] */
 	uint32_t subject; /* the word under test, one of words[] */
-	bool hole; /* the access is to nowhere */
+	bool hole;        /* the access is to nowhere */
 	uint8_t xs[8], vs[8];
 	unsigned nx, nv;
 	struct conf_state state;
@@ -156,9 +156,9 @@ void block_input(struct block *, unsigned input);
 
 /* -- what an executor supplies --------------------------------------------------- */
 
-uint32_t *exec_code(void); /* CODE_BASE */
-uint64_t *exec_scratch(void); /* SCRATCH */
-uint32_t exec_head(void); /* the first word of a slot */
+uint32_t *exec_code(void);                   /* CODE_BASE */
+uint64_t *exec_scratch(void);                /* SCRATCH */
+uint32_t exec_head(void);                    /* the first word of a slot */
 uint32_t exec_exit(uint64_t va, bool taken); /* the word that ends a test */
 void exec_code_changed(void);
 /* Run from the slot at `va` to one of its exits. */

@@ -17,11 +17,11 @@
 struct ctx {
 	uint64_t x[31];
 	uint64_t sp;
-	uint64_t v[32][2]; /* 256 */
-	uint64_t nzcv; /* 768 */
+	uint64_t v[32][2];   /* 256 */
+	uint64_t nzcv;       /* 768 */
 	uint64_t fpcr, fpsr; /* 776, 784 */
-	uint64_t not_taken; /* 792 */
-	uint64_t host[24]; /* 800: our own sp, tpidr, x19-x30, d8-d15 */
+	uint64_t not_taken;  /* 792 */
+	uint64_t host[24];   /* 800: our own sp, tpidr, x19-x30, d8-d15 */
 };
 
 struct ctx insn_ctx;

@@ -125,10 +125,10 @@ build_pe(const struct pe_config *cfg)
 	pe = pe_create(pe_cluster_create(), &pins, cfg);
 	if (pe == NULL)
 		exit(1);
-	msr(PE_SYSREG(3, 4, 1, 1, 0), BIT(31)); /* HCR_EL2.RW */
-	msr(PE_SYSREG(3, 4, 1, 1, 2), 0x33ff); /* CPTR_EL2: no traps */
+	msr(PE_SYSREG(3, 4, 1, 1, 0), BIT(31));  /* HCR_EL2.RW */
+	msr(PE_SYSREG(3, 4, 1, 1, 2), 0x33ff);   /* CPTR_EL2: no traps */
 	msr(PE_SYSREG(3, 0, 1, 0, 2), 3u << 20); /* CPACR_EL1.FPEN */
-	msr(PE_SYSREG(3, 0, 10, 2, 0), 0xff); /* MAIR_EL1: write-back */
+	msr(PE_SYSREG(3, 0, 10, 2, 0), 0xff);    /* MAIR_EL1: write-back */
 	msr(PE_SYSREG(3, 0, 2, 0, 0), L1_TABLE); /* TTBR0_EL1 */
 	/* TCR_EL1: 39 bits, 4 KiB, cacheable, TTBR1 off, TBI0 as under Linux */
 	msr(PE_SYSREG(3, 0, 2, 0, 2), 25 | 1u << 8 | 1u << 10 | 3u << 12 | 1u << 23 | BIT(37));

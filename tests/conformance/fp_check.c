@@ -78,13 +78,13 @@ enum op {
 	OP_DIV,
 	OP_SQRT,
 	OP_MULADD,
-	OP_CONVERT, /* extra: size of the result */
+	OP_CONVERT,   /* extra: size of the result */
 	OP_TO_SIGNED, /* extra: bits; rounding: any of five */
 	OP_TO_UNSIGNED,
 	OP_FROM_SIGNED,
 	OP_FROM_UNSIGNED,
 	OP_ROUND_INT, /* extra: exact */
-	OP_COMPARE, /* extra: signal NaNs */
+	OP_COMPARE,   /* extra: signal NaNs */
 	OP_MAX,
 	OP_MIN,
 	OP_MAXNM,

@@ -38,8 +38,8 @@ say(const char *fmt, ...)
 	putchar('\n');
 }
 
-static const int regs[][3] = { { 1, 2, 3 }, { 9, 2, 3 }, { 1, 10, 3 }, { 1, 2, 11 },
-	{ 15, 14, 13 }, { 0, 0, 0 }, { 5, 4, 12 } };
+static const int regs[][3] = { { 1, 2, 3 }, { 9, 2, 3 }, { 1, 10, 3 }, { 1, 2, 11 }, { 15, 14, 13 },
+	{ 0, 0, 0 }, { 5, 4, 12 } };
 #define EACH for (unsigned k = 0; k < sizeof(regs) / sizeof(regs[0]); k++)
 #define D regs[k][0]
 #define A regs[k][1]
@@ -67,47 +67,48 @@ vector(void)
 {
 	static const uint8_t *here = code;
 
-#define X(name, pp, map, w, op)                                              \
-	EACH                                                                 \
-	{                                                                    \
-		x_v3(&x, V_##name, D, A, B);                                 \
-		say("v" #name " xmm%d,xmm%d,xmm%d", D, A, B);                \
+#define X(name, pp, map, w, op)                               \
+	EACH                                                  \
+	{                                                     \
+		x_v3(&x, V_##name, D, A, B);                  \
+		say("v" #name " xmm%d,xmm%d,xmm%d", D, A, B); \
 	}
-	X86_V3(X) X86_E3(X) X86_F3(X)
+	X86_V3(X)
+	X86_E3(X) X86_F3(X)
 #undef X
-#define X(name, pp, map, w, op)                                              \
-	EACH                                                                 \
-	{                                                                    \
-		x_v2(&x, V_##name, D, B);                                    \
-		say("v" #name " xmm%d,xmm%d", D, B);                         \
+#define X(name, pp, map, w, op)                      \
+	EACH                                         \
+	{                                            \
+		x_v2(&x, V_##name, D, B);            \
+		say("v" #name " xmm%d,xmm%d", D, B); \
 	}
-	X86_V2(X) X86_F2(X)
+	    X86_V2(X) X86_F2(X)
 #undef X
-#define X(name, pp, map, w, op)                                              \
-	EACH                                                                 \
-	{                                                                    \
-		x_v3i(&x, V_##name, D, A, B, 0x27);                          \
-		say("v" #name " xmm%d,xmm%d,xmm%d,0x27", D, A, B);           \
+#define X(name, pp, map, w, op)                                    \
+	EACH                                                       \
+	{                                                          \
+		x_v3i(&x, V_##name, D, A, B, 0x27);                \
+		say("v" #name " xmm%d,xmm%d,xmm%d,0x27", D, A, B); \
 	}
-	X86_V3I(X) X86_E3I(X) X86_F3I(X)
+		X86_V3I(X) X86_E3I(X) X86_F3I(X)
 #undef X
-#define X(name, pp, map, w, op)                                              \
-	EACH                                                                 \
-	{                                                                    \
-		x_v2i(&x, V_##name, D, B, 0x27);                             \
-		say("v" #name " xmm%d,xmm%d,0x27", D, B);                    \
+#define X(name, pp, map, w, op)                           \
+	EACH                                              \
+	{                                                 \
+		x_v2i(&x, V_##name, D, B, 0x27);          \
+		say("v" #name " xmm%d,xmm%d,0x27", D, B); \
 	}
-	X86_V2I(X) X86_F2I(X)
+		    X86_V2I(X) X86_F2I(X)
 #undef X
-#define X(name, op, ext)                                                     \
-	EACH                                                                 \
-	{                                                                    \
-		x_vshift(&x, VS_##name, D, B, 5);                            \
-		say("v" #name " xmm%d,xmm%d,0x5", D, B);                     \
+#define X(name, op, ext)                                 \
+	EACH                                             \
+	{                                                \
+		x_vshift(&x, VS_##name, D, B, 5);        \
+		say("v" #name " xmm%d,xmm%d,0x5", D, B); \
 	}
-	X86_VSHIFT(X)
+			X86_VSHIFT(X)
 #undef X
-	EACH
+			    EACH
 	{
 		x_vblend(&x, D, A, B, 15);
 		say("vpblendvb xmm%d,xmm%d,xmm%d,xmm15", D, A, B);
@@ -192,7 +193,10 @@ both_files(void)
 			say("vpextr%c %s,xmm%d,0x1", "bwdq"[size], reg(size == 3, D), B);
 			x_crc32c(&x, size, D, B);
 			say("crc32 %s,%s", reg(size == 3, D),
-			    (size == 0 ? r8 : size == 1 ? r16 : size == 2 ? r32 : r64)[B]);
+			    (size == 0      ? r8
+				: size == 1 ? r16
+				: size == 2 ? r32
+					    : r64)[B]);
 		}
 		x_pmovmskb(&x, D, B);
 		say("vpmovmskb %s,xmm%d", r32[D], B);
@@ -221,8 +225,8 @@ general(void)
 {
 	static const char *const alu[] = { "add", "or", "adc", "sbb", "and", "sub", "xor", "cmp" };
 	static const char *const sh[] = { "rol", "ror", "rcl", "rcr", "shl", "shr", NULL, "sar" };
-	static const char *const cc[] = { "o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p",
-		"np", "l", "ge", "le", "g" };
+	static const char *const cc[] = { "o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns",
+		"p", "np", "l", "ge", "le", "g" };
 
 	EACH
 	{

@@ -19,7 +19,7 @@
 #define L2_TABLE (SYS_BASE + 0x2000)
 #define L3_TEST (SYS_BASE + 0x3000)
 #define L3_SYS (SYS_BASE + 0x4000)
-#define SLOT 64u /* bytes: 15 words and the exit */
+#define SLOT 64u                     /* bytes: 15 words and the exit */
 #define SLOTS (CODE_LEN / SLOT - 64) /* a page is left for data */
 #define DATA (CODE_LEN - 4096u)
 #define DATA_LEN 256u
@@ -107,8 +107,8 @@ build_memory(void)
 	put64(L2_TABLE + (CODE_BASE >> 21) * 8, L3_TEST | 3);
 	put64(L2_TABLE + (SYS_BASE >> 21) * 8, L3_SYS | 3);
 	for (unsigned i = 0; i < CODE_LEN; i += 4096)
-		put64(L3_TEST + ((CODE_BASE + i) >> 12 & 511) * 8,
-		    (CODE_BASE + i) | page | 1u << 6);
+		put64(
+		    L3_TEST + ((CODE_BASE + i) >> 12 & 511) * 8, (CODE_BASE + i) | page | 1u << 6);
 	put64(L3_SYS + (SYS_BASE >> 12 & 511) * 8, SYS_BASE | page | BIT(54));
 }
 
@@ -116,23 +116,26 @@ static struct pe *
 build_pe(bool jit)
 {
 	struct pe_pins pins = { .pa2hva = pa2hva, .counter = counter, .code_epoch = &epoch };
-	struct pe_config cfg = { .features = ~UINT64_C(0) & ~BIT(PE_FEAT_PAuth), .vmid_bits = 16,
-		.jit = jit, .jit_threshold = 1 };
+	struct pe_config cfg = { .features = ~UINT64_C(0) & ~BIT(PE_FEAT_PAuth),
+		.vmid_bits = 16,
+		.jit = jit,
+		.jit_threshold = 1 };
 	struct pe *pe = pe_create(pe_cluster_create(), &pins, &cfg);
 
 	if (pe == NULL || (jit && pe->jit == NULL)) {
 		printf("no PE\n");
 		exit(3);
 	}
-	pe_msr(pe, PE_SYSREG(3, 4, 1, 1, 0), BIT(31)); /* HCR_EL2.RW */
-	pe_msr(pe, PE_SYSREG(3, 4, 1, 1, 2), 0x33ff); /* CPTR_EL2: no traps */
+	pe_msr(pe, PE_SYSREG(3, 4, 1, 1, 0), BIT(31));  /* HCR_EL2.RW */
+	pe_msr(pe, PE_SYSREG(3, 4, 1, 1, 2), 0x33ff);   /* CPTR_EL2: no traps */
 	pe_msr(pe, PE_SYSREG(3, 0, 1, 0, 2), 3u << 20); /* CPACR_EL1.FPEN */
-	pe_msr(pe, PE_SYSREG(3, 0, 10, 2, 0), 0xff); /* MAIR_EL1 */
+	pe_msr(pe, PE_SYSREG(3, 0, 10, 2, 0), 0xff);    /* MAIR_EL1 */
 	pe_msr(pe, PE_SYSREG(3, 0, 2, 0, 0), L1_TABLE); /* TTBR0_EL1 */
 	pe_msr(pe, PE_SYSREG(3, 0, 2, 0, 2), 25 | 1u << 8 | 1u << 10 | 3u << 12 | 1u << 23);
 	pe_msr(pe, PE_SYSREG(3, 0, 12, 0, 0), SYS_BASE); /* VBAR_EL1 */
 	pe_msr(pe, PE_SYSREG(3, 0, 1, 0, 0),
-	    BIT(0) | BIT(2) | BIT(12) | BIT(29) | BIT(28) | BIT(11) | BIT(20) | BIT(22)); /* SCTLR */
+	    BIT(0) | BIT(2) | BIT(12) | BIT(29) | BIT(28) | BIT(11) | BIT(20) |
+		BIT(22)); /* SCTLR */
 	return (pe);
 }
 
@@ -170,10 +173,11 @@ edge(unsigned f, unsigned w)
 	const uint64_t frac = (UINT64_C(1) << f) - 1;
 	const uint64_t edges[] = { 0, 0, 1, frac, frac + 1, frac + 2, (frac + 1) * 2, one, one + 1,
 		one - 1, one + frac + 1, one - frac - 1, inf - 1, inf - frac - 1, inf, inf | 1,
-		inf | 1 << (f - 9), inf | (frac + 1) / 2, inf | ((frac + 1) / 2 + 77), one + 30 * (frac + 1),
-		one + 31 * (frac + 1), one + 32 * (frac + 1), one + 62 * (frac + 1),
-		one + 63 * (frac + 1), one + 64 * (frac + 1), one + 31 * (frac + 1) - 1,
-		one + 32 * (frac + 1) - 1, one + 1023 * (frac + 1) / 16, one + frac / 2 };
+		inf | 1 << (f - 9), inf | (frac + 1) / 2, inf | ((frac + 1) / 2 + 77),
+		one + 30 * (frac + 1), one + 31 * (frac + 1), one + 32 * (frac + 1),
+		one + 62 * (frac + 1), one + 63 * (frac + 1), one + 64 * (frac + 1),
+		one + 31 * (frac + 1) - 1, one + 32 * (frac + 1) - 1, one + 1023 * (frac + 1) / 16,
+		one + frac / 2 };
 
 	return (edges[below(sizeof(edges) / sizeof(edges[0]))] | next() << 63 >> (64 - w));
 }
@@ -265,7 +269,8 @@ filler(void)
 	case 15: /* STR Q */
 		return (0x3d800000u | below(8) | X_DATA << 5 | below(16) << 10);
 	case 16: /* LDP S */
-		return (0x2d400000u | below(4) | X_DATA << 5 | (4 + below(4)) << 10 | below(32) << 15);
+		return (
+		    0x2d400000u | below(4) | X_DATA << 5 | (4 + below(4)) << 10 | below(32) << 15);
 	case 17: /* LDR S */
 		return (0xbd400000u | below(8) | X_DATA << 5 | below(64) << 10);
 	case 0:
@@ -307,12 +312,14 @@ show(const char *what, unsigned slot, const struct state *in, const struct state
 	printf("\n");
 	for (unsigned i = 0; i < 31; i++)
 		if (a->x[i] != b->x[i])
-			printf("  x%u %#llx: %#llx, translated %#llx\n", i, (unsigned long long)in->x[i],
-			    (unsigned long long)a->x[i], (unsigned long long)b->x[i]);
+			printf("  x%u %#llx: %#llx, translated %#llx\n", i,
+			    (unsigned long long)in->x[i], (unsigned long long)a->x[i],
+			    (unsigned long long)b->x[i]);
 	for (unsigned i = 0; i < 32; i++)
 		if (memcmp(a->v[i], b->v[i], 16) != 0)
-			printf("  v%u %016llx_%016llx: %016llx_%016llx, translated %016llx_%016llx\n", i,
-			    (unsigned long long)in->v[i][1], (unsigned long long)in->v[i][0],
+			printf(
+			    "  v%u %016llx_%016llx: %016llx_%016llx, translated %016llx_%016llx\n",
+			    i, (unsigned long long)in->v[i][1], (unsigned long long)in->v[i][0],
 			    (unsigned long long)a->v[i][1], (unsigned long long)a->v[i][0],
 			    (unsigned long long)b->v[i][1], (unsigned long long)b->v[i][0]);
 	printf("  nzcv %x: %x, translated %x; fpcr %x; fpsr %x: %x, translated %x; "
@@ -400,9 +407,9 @@ main(int argc, char **argv)
 			unsigned n = 3 + below(9), registers = below(4) == 0 ? 32 : 8;
 
 			for (unsigned i = 0; i < n; i++)
-				w[i] = below(3) == 0 && i + 1 < n ?
-				    filler() :
-				    word_of(&rows[below(ROWS)], registers);
+				w[i] = below(3) == 0 && i + 1 < n
+					   ? filler()
+					   : word_of(&rows[below(ROWS)], registers);
 			if (below(2)) { /* a loop: SUBS, B.NE to the start; or CBNZ; or B */
 				w[n++] = 0xf1000400u | X_COUNT | X_COUNT << 5;
 				if (below(4) == 0) {

@@ -130,7 +130,7 @@ static bool
 fixed(const struct hyp_reg *r)
 {
 	return ((r->flags & HYP_EL2) != 0 && r->offset != offsetof(struct hypctx, vmpidr_el2) &&
-	    r->offset != offsetof(struct hypctx, vpidr_el2));
+		r->offset != offsetof(struct hypctx, vpidr_el2));
 }
 
 /* What a register keeps of a value: a row without functions says so itself. */
@@ -181,7 +181,7 @@ randomize(struct guest *g, struct pcpu *p)
 	c->vgic_cpu.lr_used = g->lrs = (unsigned)rnd() % 5;
 	for (unsigned i = 0; i < g->lrs; i++)
 		c->vgic_v3_regs.ich_lr_el2[i] = (rnd() & UINT64_C(0xd0f8000000000000)) |
-		    (UINT64_C(1) << 60) | (32 + 200 * i + rnd() % 200);
+						(UINT64_C(1) << 60) | (32 + 200 * i + rnd() % 200);
 }
 
 static void
@@ -365,8 +365,9 @@ main(int argc, char **argv)
 					    (*hyp_reg(&g->want, p->reg[i]) & mask) | reset,
 					    *hyp_reg(g->ctx, p->reg[i]));
 			}
-			same("kept", "x", 0, (uint64_t)memcmp(g->want.tf.tf_x, g->ctx->tf.tf_x,
-			    sizeof(g->want.tf.tf_x)) != 0);
+			same("kept", "x", 0,
+			    (uint64_t)memcmp(
+				g->want.tf.tf_x, g->ctx->tf.tf_x, sizeof(g->want.tf.tf_x)) != 0);
 			g->want = *g->ctx;
 			host_compare(p, &host);
 		} else if (view) {

@@ -103,11 +103,11 @@ pe_sp_misaligned(struct pe *pe, const struct insn *in)
 	return (stop(ST_FAULT));
 }
 
-#define DOUBLE(name)                                                                         \
-	int name(struct pe *pe, const struct insn *in)                                       \
-	{                                                                                    \
-		(void)pe, (void)in;                                                          \
-		return (stop(ST_OTHER));                                                     \
+#define DOUBLE(name)                                   \
+	int name(struct pe *pe, const struct insn *in) \
+	{                                              \
+		(void)pe, (void)in;                    \
+		return (stop(ST_OTHER));               \
 	}
 DOUBLE(pe_insn_mrs)
 DOUBLE(pe_insn_msr)

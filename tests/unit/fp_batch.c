@@ -15,13 +15,13 @@ enum {
 	OP_DIV,
 	OP_SQRT,
 	OP_MULADD,
-	OP_CONVERT,    /* extra: size of the result */
-	OP_TO_SIGNED,  /* extra: bits */
+	OP_CONVERT,   /* extra: size of the result */
+	OP_TO_SIGNED, /* extra: bits */
 	OP_TO_UNSIGNED,
 	OP_FROM_SIGNED,
 	OP_FROM_UNSIGNED,
-	OP_ROUND_INT,  /* extra: exact */
-	OP_COMPARE,    /* extra: signal_nans */
+	OP_ROUND_INT, /* extra: exact */
+	OP_COMPARE,   /* extra: signal_nans */
 	OP_MAX,
 	OP_MIN,
 	OP_RECPE,

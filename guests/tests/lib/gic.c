@@ -49,7 +49,7 @@ gic_cpu_init(void)
 	msr(S3_0_C12_C12_5, mrs(S3_0_C12_C12_5) | 1); /* ICC_SRE_EL1 */
 	isb();
 	msr(S3_0_C4_C6_0, 0xf8); /* ICC_PMR_EL1 */
-	msr(S3_0_C12_C12_7, 1); /* ICC_IGRPEN1_EL1 */
+	msr(S3_0_C12_C12_7, 1);  /* ICC_IGRPEN1_EL1 */
 	isb();
 	for (unsigned i = 0; i < 16; i++)
 		gic_enable(i, 0x80);

@@ -62,7 +62,7 @@ int streq(const char *a, const char *b);
 struct machine {
 	uint64_t ram, ram_size;
 	uint64_t gicd, gicr, gicr_size; /* 0: no GICv3 */
-	bool bhyve; /* ours */
+	bool bhyve;                     /* ours */
 	bool psci_smc;
 };
 extern struct machine machine;
@@ -89,7 +89,7 @@ struct cpu {
 	struct caught *catch;
 	uint64_t gicr;
 	volatile uint64_t taken; /* interrupts, without spurious ones */
-	uint64_t user[4]; /* the test's own */
+	uint64_t user[4];        /* the test's own */
 };
 _Static_assert(offsetof(struct cpu, stack) == CPU_STACK, "offsets.h");
 
@@ -202,7 +202,7 @@ uint64_t el0_run(uint64_t va);
 /* -- gic.c: GICv3 --------------------------------------------------------------------------- */
 
 /* The distributor, and this CPU's redistributor and interface: group 1, PMR open. */
-void gic_init(void); /* once; the boot CPU's too */
+void gic_init(void);     /* once; the boot CPU's too */
 void gic_cpu_init(void); /* cpu_start() does it when gic_init() has been called */
 /* Group 1, priority; SPIs are routed to this CPU. */
 void gic_enable(unsigned intid, unsigned priority);
@@ -241,7 +241,7 @@ window(unsigned page)
 }
 /* Write its descriptor; no TLBI (window_flush), DSB included. */
 void window_set(unsigned page, uint64_t descriptor);
-void window_flush(unsigned page); /* TLBI VAAE1IS; DSB; ISB */
+void window_flush(unsigned page);  /* TLBI VAAE1IS; DSB; ISB */
 #define PTE_NORMAL UINT64_C(0x703) /* page, inner shareable, AF, EL1 read and write */
 #define PTE_RO (UINT64_C(1) << 7)
 #define PTE_EL0 (UINT64_C(1) << 6)
