@@ -23,7 +23,7 @@ GIVEN = ("docs/reference/",)
 # What belongs to one machine or to its network.
 MACHINE = re.compile(
     r"(?<![\w.])/(?:home|root|work|Users|opt)/\w"  # somebody's folders
-    r"|https?://(?!(?:mirror|vendor|off|a|b|archive)[/ \"])[\w.-]*"
+    r"|https?://(?!127\.|(?:mirror|vendor|off|a|b|archive)[/ \"])[\w.-]*"
     r"(?:pypi|artifact|registry|mirror|proxy|internal|\d+\.\d+\.\d+\.\d+)"
 )
 

@@ -306,9 +306,7 @@ class Tree:
             seen |= ((1 << width) - 1) << lo
             for v in range(1 << width):
                 m = ((1 << width) - 1) << lo
-                key = tuple(
-                    i for i, r in enumerate(rows) if not (r.value ^ (v << lo)) & r.mask & m
-                )
+                key = tuple(i for i, r in enumerate(rows) if not (r.value ^ (v << lo)) & r.mask & m)
                 if key:
                     groups.setdefault(key, []).append(v)
         if window is None:
