@@ -148,6 +148,7 @@ static const struct lowering rows[A64_OP_COUNT] = {
 	VPAIR(STP_S, STNP_S, vstore_pair),
 	VPAIR(STP_D, STNP_D, vstore_pair),
 	VPAIR(STP_Q, STNP_Q, vstore_pair),
+	ONE(MRS, mrs, 0),
 	/* nothing to do */
 	ONE(HINT, nop, A_PURE),
 	ONE(PRFM, nop, A_PURE),

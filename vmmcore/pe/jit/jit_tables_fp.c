@@ -1,8 +1,8 @@
 /*
  * How the rows of a64_fp.decode are lowered.
  *
- * Left to their handlers, out of line: half precision, ties away from zero
- * (FRINTA, FCVTA), FRINT32 and FRINT64, estimates and their steps, FMULX,
+ * Left to their handlers, out of line: half precision, ties away from zero in
+ * vectors (FRINTA, FCVTA), FRINT32 and FRINT64, estimates and their steps, FMULX,
  * FCVTXN, FJCVTZS, complex and widening multiplies, pairwise maximum and
  * minimum, fixed-point results.
  */
@@ -28,6 +28,7 @@ const struct lowering_row jit_rows_fp[] = {
 	SD(FMOV_IMM8, fmov_imm), SD(FMAX, fmax), SD(FMIN, fmin), SD(FMAXNM, fmax),
 	SD(FMINNM, fmin), SD(FRINTN, frint), SD(FRINTP, frint), SD(FRINTM, frint),
 	SD(FRINTZ, frint), SD(FRINTX, frint), SD(FRINTI, frint),
+	SD(FRINTA, frinta),
 	/* comparisons */
 	ROW(FCMP_S, fcmp, A_SETF), ROW(FCMP_D, fcmp, A_SETF), ROW(FCMPE_S, fcmp, A_SETF),
 	ROW(FCMPE_D, fcmp, A_SETF), ROW(FCMP0_S, fcmp, A_SETF), ROW(FCMP0_D, fcmp, A_SETF),
@@ -40,7 +41,8 @@ const struct lowering_row jit_rows_fp[] = {
 	ROW(FMOV_S_W, fmov_from_g, 0), ROW(FMOV_D_X, fmov_from_g, 0),
 	ROW(FMOV_VD1_X, fmov_to_high, 0), ROW(FMOV_X_VD1, fmov_from_high, 0),
 	ROW(FCVT_D_S, fcvt_d_s, 0), ROW(FCVT_S_D, fcvt_s_d, 0),
-	TO_G(FCVTS), TO_G(FCVTU), FROM_G(SCVTF), FROM_G(UCVTF), FROM_G(SCVTF_FIX),
+	TO_G(FCVTS), TO_G(FCVTU), SD(FCVTAS_W, fcvta_to_g), SD(FCVTAS_X, fcvta_to_g),
+	SD(FCVTAU_W, fcvta_to_g), SD(FCVTAU_X, fcvta_to_g), FROM_G(SCVTF), FROM_G(UCVTF), FROM_G(SCVTF_FIX),
 	FROM_G(UCVTF_FIX), ROW(FCVTL_V, fcvtl, 0), ROW(FCVTN_V, fcvtn, 0),
 	VSS(SCVTF, scvtf), VSS(UCVTF, ucvtf), VSS(FCVTZS, fcvtzs),
 	/* vector arithmetic */

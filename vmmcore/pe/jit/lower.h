@@ -62,6 +62,8 @@ LOWER(cas);
 LOWER(swp);
 LOWER(ldadd);
 LOWER(ldlogic);
+/* lower_sys.c */
+LOWER(mrs);
 /* lower_mem.c */
 LOWER(load);
 LOWER(store);

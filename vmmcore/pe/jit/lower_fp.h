@@ -107,6 +107,8 @@ LOWER(fcvt_s_d);
 LOWER(fcvt_to_g);
 LOWER(fcvt_from_g);
 LOWER(frint);
+LOWER(frinta);
+LOWER(fcvta_to_g);
 LOWER(fcvtl);
 LOWER(fcvtn);
 LOWER(scvtf);

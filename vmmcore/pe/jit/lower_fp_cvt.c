@@ -234,6 +234,72 @@ LOWER(frint)
 	fp_write(t, f, in->rd, d, clean);
 }
 
+/*
+ * FP_R = scalar n rounded to nearest, ties away from zero; nothing is raised.
+ * Larger numbers than the fraction has bits, infinities and NaNs go to the
+ * handler; so do negative ones if `positive`. With them away every step is
+ * exact: the fraction is less than 1, twice it less than 2, and truncated it
+ * is what to add.
+ */
+static void
+ties_away(struct tr *t, struct fp_form f, int n, bool positive)
+{
+	const unsigned round = f.dbl ? V_ROUNDSD : V_ROUNDSS;
+	struct x86 *x = &t->x;
+
+	x_g_from_v(x, f.dbl, RAX, n);
+	if (!positive)
+		x_alu(x, f.dbl, X_ADD, RAX, RAX);
+	x_shift(x, f.dbl, X_SHR, RAX, f.dbl ? (positive ? 52 : 53) : (positive ? 23 : 24));
+	x_alu_imm(x, false, X_CMP, RAX, f.dbl ? 1023 + 52 : 127 + 23);
+	t_slow(t, CC_AE);
+	x_v3i(x, round, FP_R, n, n, ROUND_QUIET | ROUND_Z);
+	x_v3(x, FP_OPS(SUB)[f.i], FP_T, n, FP_R);
+	x_v3(x, FP_OPS(ADD)[f.i], FP_T, FP_T, FP_T);
+	x_v3i(x, round, FP_T, FP_T, FP_T, ROUND_QUIET | ROUND_Z);
+	x_v3(x, FP_OPS(ADD)[f.i], FP_R, FP_R, FP_T);
+}
+
+LOWER(frinta)
+{
+	struct fp_form f = fp_form(in);
+	struct x86 *x = &t->x;
+	int n;
+
+	v_check_fp(t);
+	n = v_read(t, in->rn);
+	ties_away(t, f, n, false);
+	/* The sign of a zero. */
+	x_v3c(x, V_PAND, FP_T, n, fp_const(t, f, UINT64_C(1) << 31, UINT64_C(1) << 63), 0);
+	x_v3(x, V_POR, FP_R, FP_R, FP_T);
+	fp_write(t, f, in->rd, FP_R, false);
+}
+
+/* FCVTAS and FCVTAU to a general register; bit 16: unsigned. */
+LOWER(fcvta_to_g)
+{
+	struct fp_form f = fp_form(in);
+	bool w = is_x(in), is_unsigned = (in->word & (1u << 16)) != 0;
+	struct x86 *x = &t->x;
+	int n;
+
+	v_check_fp(t);
+	n = v_read(t, in->rn);
+	ties_away(t, f, n, is_unsigned);
+	x_cvt_to_g(x, w || is_unsigned, f.dbl, true, RAX, FP_R);
+	if (!w && !is_unsigned) {
+		x_alu_imm(x, false, X_CMP, RAX, 1);
+		t_slow(t, CC_O);
+	} else if (!w) {
+		x_mov(x, true, RCX, RAX);
+		x_shift(x, true, X_SHR, RCX, 32);
+		t_slow(t, CC_NE);
+	}
+	/* Inexact, now that it fits. */
+	x_v3i(x, f.dbl ? V_ROUNDSD : V_ROUNDSS, FP_R, n, n, ROUND_Z);
+	g_commit(t, in->rd, RAX);
+}
+
 /* -- integers in vectors --------------------------------------------------------------------------- */
 
 /* Two 64-bit integers, or one, in RAX and RCX to doubles in d. */
