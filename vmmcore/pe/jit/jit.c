@@ -17,8 +17,8 @@
 #include "pe/codecache.h"
 
 #define CODE_SIZE (64u << 20)
-#define FIXED 4096u /* for the fixed code */
-#define ROOM 65536u /* more than one block can need */
+#define FIXED 4096u  /* for the fixed code */
+#define ROOM 65536u  /* more than one block can need */
 #define THRESHOLD 6u /* executions before translation */
 
 /* x0 x1 x2 x3 x4 x8 x19 x20 SP */
@@ -345,8 +345,8 @@ emit_cold(struct tr *t, const struct cold *c)
 	case COLD_STEP:
 		v_store_all(t, &c->v);
 		if (c->i != t->start)
-			x_alu_mem_imm(x, true, X_ADD, PE_MEM(count.insns),
-			    (int32_t)(c->i - t->start));
+			x_alu_mem_imm(
+			    x, true, X_ADD, PE_MEM(count.insns), (int32_t)(c->i - t->start));
 		x_const(x, RAX, c->i * 4);
 		x_patch(x, x_jmp(x), t->j->step);
 		break;
@@ -401,8 +401,7 @@ emit_loop_body(struct tr *t)
 	if (t->ncold > 2 * JIT_BLOCK_MAX)
 		return;
 	for (unsigned c = 0; c < t->ncold && back == NULL; c++)
-		if (t->cold[c].kind == COLD_TAKEN &&
-		    (uint32_t)t->cold[c].target == t->start * 4)
+		if (t->cold[c].kind == COLD_TAKEN && (uint32_t)t->cold[c].target == t->start * 4)
 			back = &t->cold[c];
 	if (back == NULL)
 		return;

@@ -45,7 +45,7 @@ enum hf {
 	HF_NONE,
 	HF_SUB,
 	HF_ADD,
-	HF_FP, /* UCOMIS of the first operand with the second */
+	HF_FP,        /* UCOMIS of the first operand with the second */
 	HF_FP_SWAPPED /* of the second with the first */
 };
 
@@ -64,17 +64,17 @@ enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN, COLD_STEP, COLD_CODE };
 #define V_COUNT 12
 struct vcache {
 	signed char reg[V_COUNT]; /* the V register, or -1 */
-	uint16_t dirty; /* differs from pe->v */
-	uint16_t zero_s, zero_d; /* bits 127:32 or 127:64 are known to be zero */
-	uint16_t stamp[V_COUNT]; /* for replacement */
-	uint16_t clock; /* a block has too few uses to wrap it */
+	uint16_t dirty;           /* differs from pe->v */
+	uint16_t zero_s, zero_d;  /* bits 127:32 or 127:64 are known to be zero */
+	uint16_t stamp[V_COUNT];  /* for replacement */
+	uint16_t clock;           /* a block has too few uses to wrap it */
 };
 
 struct tr;
 struct cold {
 	void (*code)(struct tr *, const struct cold *); /* COLD_CODE */
-	uint32_t arg; /* for it */
-	struct vcache v, v_back; /* here, and where it comes back to */
+	uint32_t arg;                                   /* for it */
+	struct vcache v, v_back;                        /* here, and where it comes back to */
 	bool fp_ok, fp_plain;
 	uint8_t *from, *back;
 	enum cold_kind kind;
@@ -107,7 +107,7 @@ struct tr {
 	unsigned known_at;
 	uint64_t known_value;
 	struct vcache v;
-	bool fp_ok; /* fp_trapped was checked in this block */
+	bool fp_ok;    /* fp_trapped was checked in this block */
 	bool fp_plain; /* and that FPCR is 0 */
 	struct loop loop;
 	unsigned ncold;
@@ -121,10 +121,10 @@ struct lowering {
 	lower_fn fn;
 	uint8_t attr;
 };
-#define A_PURE 1u /* cannot fault, branch or leave */
-#define A_SETF 2u /* writes all of NZCV */
+#define A_PURE 1u  /* cannot fault, branch or leave */
+#define A_SETF 2u  /* writes all of NZCV */
 #define A_READF 4u /* reads NZCV */
-#define A_LAST 8u /* ends the block after its handler */
+#define A_LAST 8u  /* ends the block after its handler */
 extern struct lowering jit_lowering[];
 
 /* Rows of the files jit_tables_*.c, up to one without fn; used when the host has `needs`. */
@@ -138,7 +138,7 @@ extern const struct lowering_row jit_rows_simd[];
 extern const struct lowering_row jit_rows_fp[];
 
 /* What the host has. */
-#define HOST_AVX2 1u /* and FMA */
+#define HOST_AVX2 1u   /* and FMA */
 #define HOST_AVX512 2u /* VL, BW and DQ */
 #define HOST_AES 4u
 #define HOST_SHA 8u
@@ -146,7 +146,7 @@ extern const struct lowering_row jit_rows_fp[];
 #define HOST_GFNI 32u
 #define HOST_CRC32 64u
 #define HOST_DOT 128u /* AVX512-VNNI */
-#define HOST_CD 256u /* AVX512-CD: VPLZCNT */
+#define HOST_CD 256u  /* AVX512-CD: VPLZCNT */
 extern unsigned jit_host;
 
 extern const signed char jit_map[34];
@@ -184,8 +184,8 @@ void t_handler(struct tr *, const struct insn *);
  */
 void t_slow(struct tr *, unsigned cc);
 /* The same, with `code` emitted out of line before the handler call. */
-void t_slow_code(struct tr *, unsigned cc, void (*code)(struct tr *, const struct cold *),
-    uint32_t arg);
+void t_slow_code(
+    struct tr *, unsigned cc, void (*code)(struct tr *, const struct cold *), uint32_t arg);
 /* The block loop calls it: slow paths of this instruction come back to here. */
 void t_slow_back(struct tr *);
 /* Count the block's instructions up to this one. */

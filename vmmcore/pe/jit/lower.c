@@ -75,9 +75,9 @@ t_flags(struct tr *t, enum hf hf)
 	if (hf >= HF_FP) {
 		/* Carry and zero, packed, index the NZCV of greater, less, equal, unordered. */
 		const uint64_t less = UINT64_C(0x80000000), greater = 0x20000000;
-		const uint8_t *nzcv = v_const(t,
-		    hf == HF_FP ? less << 32 | greater : greater << 32 | less,
-		    UINT64_C(0x3000000060000000));
+		const uint8_t *nzcv =
+		    v_const(t, hf == HF_FP ? less << 32 | greater : greater << 32 | less,
+			UINT64_C(0x3000000060000000));
 
 		x_lahf(x);
 		x_const(x, RCX, 0x4100);
@@ -122,8 +122,8 @@ t_cond_hf(const struct tr *t, unsigned cond)
 		return (cond == 8 || cond == 9 ? HF_NONE : HF_ADD);
 	case HF_FP:
 	case HF_FP_SWAPPED:
-		return (after_fp[t->hf_before == HF_FP_SWAPPED][cond] == 255 ? HF_NONE :
-									       t->hf_before);
+		return (
+		    after_fp[t->hf_before == HF_FP_SWAPPED][cond] == 255 ? HF_NONE : t->hf_before);
 	default:
 		return (t->hf_before);
 	}
@@ -171,8 +171,13 @@ t_cold(struct tr *t, enum cold_kind kind, uint8_t *from, int32_t target)
 		t->x.overflow = true;
 		return;
 	}
-	t->cold[t->ncold++] = (struct cold){ .v = t->v, .fp_ok = t->fp_ok,
-		.fp_plain = t->fp_plain, .from = from, .kind = kind, .i = t->i, .target = target };
+	t->cold[t->ncold++] = (struct cold){ .v = t->v,
+		.fp_ok = t->fp_ok,
+		.fp_plain = t->fp_plain,
+		.from = from,
+		.kind = kind,
+		.i = t->i,
+		.target = target };
 }
 
 void

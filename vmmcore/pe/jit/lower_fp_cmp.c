@@ -193,10 +193,10 @@ mask(struct tr *t, const struct insn *in, unsigned predicate, bool zero, bool ab
 	fp_write(t, f, in->rd, d, clean);
 }
 
-#define MASK(name, predicate, zero, absolute)                  \
-	LOWER(name)                                            \
-	{                                                      \
-		mask(t, in, predicate, zero, absolute);        \
+#define MASK(name, predicate, zero, absolute)           \
+	LOWER(name)                                     \
+	{                                               \
+		mask(t, in, predicate, zero, absolute); \
 	}
 
 MASK(fcmeq, P_EQ, false, false)

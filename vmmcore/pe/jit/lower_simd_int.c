@@ -159,10 +159,10 @@ three(struct tr *t, const struct insn *in, unsigned vop)
 		s_trim(t, d, d, v_bytes(in, V_SIZE(in)));
 }
 
-#define THREE(name, ops)                               \
-	LOWER(v_##name)                                \
-	{                                              \
-		three(t, in, (ops)[V_SIZE(in)]);       \
+#define THREE(name, ops)                         \
+	LOWER(v_##name)                          \
+	{                                        \
+		three(t, in, (ops)[V_SIZE(in)]); \
 	}
 
 THREE(add, v_add)
@@ -280,10 +280,10 @@ compare_zero(struct tr *t, const struct insn *in, enum zero how)
 		s_trim(t, d, d, v_bytes(in, size));
 }
 
-#define COMPARE_ZERO(name, how)               \
-	LOWER(v_##name)                       \
-	{                                     \
-		compare_zero(t, in, how);     \
+#define COMPARE_ZERO(name, how)           \
+	LOWER(v_##name)                   \
+	{                                 \
+		compare_zero(t, in, how); \
 	}
 
 COMPARE_ZERO(cmgt0, Z_GT)
@@ -435,10 +435,10 @@ multiply(struct tr *t, const struct insn *in, enum mul how, bool element)
 		s_trim(t, d, d, 8);
 }
 
-#define MULTIPLY(name, how, element)                  \
-	LOWER(v_##name)                               \
-	{                                             \
-		multiply(t, in, how, element);        \
+#define MULTIPLY(name, how, element)           \
+	LOWER(v_##name)                        \
+	{                                      \
+		multiply(t, in, how, element); \
 	}
 
 MULTIPLY(mul, MUL, false)
@@ -520,10 +520,10 @@ difference(struct tr *t, const struct insn *in, bool is_unsigned, bool accumulat
 		s_trim(t, d, d, 8);
 }
 
-#define DIFFERENCE(name, u, acc)                  \
-	LOWER(v_##name)                           \
-	{                                         \
-		difference(t, in, u, acc);        \
+#define DIFFERENCE(name, u, acc)           \
+	LOWER(v_##name)                    \
+	{                                  \
+		difference(t, in, u, acc); \
 	}
 
 DIFFERENCE(sabd, false, false)
@@ -539,7 +539,8 @@ DIFFERENCE(uaba, true, true)
 static void
 halve(struct tr *t, const struct insn *in, bool is_unsigned, bool rounded)
 {
-	static const unsigned shift[2][3] = { { 0, VS_PSRAW, VS_PSRAD }, { 0, VS_PSRLW, VS_PSRLD } };
+	static const unsigned shift[2][3] = { { 0, VS_PSRAW, VS_PSRAD },
+		{ 0, VS_PSRLW, VS_PSRLD } };
 	struct x86 *x = &t->x;
 	unsigned size = V_SIZE(in);
 	int a, b;
@@ -575,10 +576,10 @@ halve(struct tr *t, const struct insn *in, bool is_unsigned, bool rounded)
 	s_put(t, in, T0, 8u << V_Q(in));
 }
 
-#define HALVE(name, u, round)                  \
-	LOWER(v_##name)                        \
-	{                                      \
-		halve(t, in, u, round);        \
+#define HALVE(name, u, round)           \
+	LOWER(v_##name)                 \
+	{                               \
+		halve(t, in, u, round); \
 	}
 
 HALVE(shadd, false, false)
@@ -614,12 +615,12 @@ saturate(struct tr *t, const struct insn *in, vops sat, vops plain)
 	s_qc(t, T1);
 }
 
-#define SATURATE(name, plain, b, h)                            \
-	LOWER(v_##name)                                        \
-	{                                                      \
-		static vops sat = { b, h, 0, 0 };              \
-                                                               \
-		saturate(t, in, sat, plain);                   \
+#define SATURATE(name, plain, b, h)               \
+	LOWER(v_##name)                           \
+	{                                         \
+		static vops sat = { b, h, 0, 0 }; \
+                                                  \
+		saturate(t, in, sat, plain);      \
 	}
 
 SATURATE(sqadd, v_add, V_PADDSB, V_PADDSW)
@@ -653,10 +654,10 @@ pairwise(struct tr *t, const struct insn *in, vops ops)
 	s_put(t, in, T0, 8u << V_Q(in));
 }
 
-#define PAIRWISE(name, ops)                 \
-	LOWER(v_##name)                     \
-	{                                   \
-		pairwise(t, in, ops);       \
+#define PAIRWISE(name, ops)           \
+	LOWER(v_##name)               \
+	{                             \
+		pairwise(t, in, ops); \
 	}
 
 PAIRWISE(addp, v_add)

@@ -113,14 +113,14 @@ multiply_long(struct tr *t, const struct insn *in, enum mull how, bool element)
 	x_v3(&t->x, how == MLAL ? v_add[size + 1] : v_sub[size + 1], d, d, T0);
 }
 
-#define MULTIPLY_LONG(name, how)                          \
-	LOWER(v_##name)                                   \
-	{                                                 \
-		multiply_long(t, in, how, false);         \
-	}                                                 \
-	LOWER(v_##name##_e)                               \
-	{                                                 \
-		multiply_long(t, in, how, true);          \
+#define MULTIPLY_LONG(name, how)                  \
+	LOWER(v_##name)                           \
+	{                                         \
+		multiply_long(t, in, how, false); \
+	}                                         \
+	LOWER(v_##name##_e)                       \
+	{                                         \
+		multiply_long(t, in, how, true);  \
 	}
 
 MULTIPLY_LONG(mull, MULL)
@@ -355,10 +355,10 @@ extreme(struct tr *t, const struct insn *in, vops ops)
 	s_put(t, in, T0, 1u << size);
 }
 
-#define EXTREME(name, ops)                 \
-	LOWER(v_##name)                    \
-	{                                  \
-		extreme(t, in, ops);       \
+#define EXTREME(name, ops)           \
+	LOWER(v_##name)              \
+	{                            \
+		extreme(t, in, ops); \
 	}
 
 EXTREME(smaxv, v_maxs)

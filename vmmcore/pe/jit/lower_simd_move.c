@@ -184,8 +184,8 @@ expand_fp(uint64_t v, unsigned exp_bits, unsigned frac_bits)
 
 	if (b != 0)
 		exp |= ((UINT64_C(1) << (exp_bits - 3)) - 1) << 2;
-	return ((v >> 7) << (exp_bits + frac_bits) | exp << frac_bits |
-	    (v & 15) << (frac_bits - 4));
+	return (
+	    (v >> 7) << (exp_bits + frac_bits) | exp << frac_bits | (v & 15) << (frac_bits - 4));
 }
 
 /* Rd = a constant. */
@@ -260,8 +260,7 @@ LOWER(v_orr_imm)
 	d = v_modify(t, in->rd);
 	if (V_Q(in) == 0)
 		s_trim(t, d, d, 8);
-	x_v3c(&t->x, bic ? V_PAND : V_POR, d, d,
-	    v_const(t, v, V_Q(in) != 0 ? v : 0), 0);
+	x_v3c(&t->x, bic ? V_PAND : V_POR, d, d, v_const(t, v, V_Q(in) != 0 ? v : 0), 0);
 }
 
 /* -- permutation --------------------------------------------------------------------------- */

@@ -365,8 +365,8 @@ LOWER(v_ushl)
 	unsigned size = V_SIZE(in), is_unsigned = (unsigned)FIELD(in->word, 29, 1);
 	int a, b;
 
-	if (size == 0 || ((size == 1 || (size == 3 && is_unsigned == 0)) &&
-			     (jit_host & HOST_AVX512) == 0)) {
+	if (size == 0 ||
+	    ((size == 1 || (size == 3 && is_unsigned == 0)) && (jit_host & HOST_AVX512) == 0)) {
 		t_handler(t, in);
 		return;
 	}
