@@ -38,7 +38,7 @@ OUT_LIMIT = 1 << 20
 OUT_FLUSH = 512  # so many bytes, or a line, are written at once ...
 OUT_DELAY = 0.004  # ... and anything else after this long
 STALL = 2.0
-PENDING = 4096
+PENDING = 1 << 20  # a long paste into a slow guest
 BACKGROUND_POLL = 0.5
 READ_SIZE = 1024
 
@@ -244,9 +244,12 @@ class Console:
 
     def _deliver(self) -> None:
         port = self._focus
-        if self._pending and port is not None:
-            taken = port.device.push(bytes(self._pending))
+        while self._pending and port is not None:
+            part = bytes(self._pending[:READ_SIZE])
+            taken = port.device.push(part)
             del self._pending[:taken]
+            if taken < len(part):
+                return  # full: space() says when it is not
 
     def _refocus(self, port: _Port) -> None:
         """On a vCPU thread: the guest reads another port than before."""

@@ -384,6 +384,24 @@ class TestTerminal:
             os.write(master, b"~.")
             assert turn(con, 1) is ConsoleEvent.POWEROFF
 
+    def test_a_long_paste_arrives_whole(self, tty):
+        """20 kB at once into a guest that takes 16 bytes at a time: nothing is lost."""
+        master, slave = tty
+        con = Console(slave, slave)
+        sink = Sink(room=0)
+        port = con.attach(sink)
+        text = b"".join(b"%063d\r" % n for n in range(320))
+        with con:
+            for at in range(0, len(text), 1024):
+                os.write(master, text[at : at + 1024])
+                turn(con, 1)
+            while len(sink.got) < len(text):
+                sink.room = 16
+                port.space()
+                turn(con, 1)
+        assert sink.got == text
+        assert con.dropped_input == 0
+
     def test_hangup(self, tty, pipes):
         """A terminal that goes away does not end the VM."""
         master, slave = pty.openpty()
