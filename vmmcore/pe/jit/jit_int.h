@@ -109,6 +109,7 @@ struct tr {
 	struct vcache v;
 	bool fp_ok;    /* fp_trapped was checked in this block */
 	bool fp_plain; /* and that FPCR is 0 */
+	bool joined; /* the instruction before is left to this one */
 	struct loop loop;
 	unsigned ncold;
 	struct cold cold[4 * JIT_BLOCK_MAX];
@@ -196,6 +197,18 @@ void t_goto(struct tr *, int32_t off);
 void t_dispatch(struct tr *);
 /* RAX = address of the page + off. */
 void t_pc(struct tr *, int d, int64_t off);
+/*
+ * The next instruction, when it belongs to this block. One that cannot leave
+ * may set t->joined and emit nothing when that one does the work of both.
+ */
+static inline const struct insn *
+t_next(const struct tr *t)
+{
+	unsigned i = t->i + 1;
+
+	return (i < CODEPAGE_INSNS && i - t->start < t->j->block_max ? &t->page->insn[i] : NULL);
+}
+
 static inline int32_t
 t_off(const struct tr *t)
 {

@@ -321,20 +321,27 @@ LOWER(udiv)
 LOWER(clz)
 {
 	bool w = is_x(in);
-	int n = g_read(t, w, in->rn, RAX);
+	int d = g_dest(in->rd, RAX), n;
 
-	x_lzcnt(&t->x, w, RAX, n);
-	g_commit(t, in->rd, RAX);
+	/* Of RBIT: zeros from the other end. */
+	n = g_read(t, w, t->joined ? in[-1].rn : in->rn, RAX);
+	if (t->joined)
+		x_tzcnt(&t->x, w, d, n);
+	else
+		x_lzcnt(&t->x, w, d, n);
+	t->joined = false;
+	g_commit(t, in->rd, d);
 }
 
 /* REV of the whole register. */
 LOWER(rev)
 {
 	bool w = is_x(in);
+	int d = g_dest(in->rd, RAX);
 
-	g_load(t, w, RAX, in->rn);
-	x_bswap(&t->x, w, RAX);
-	g_commit(t, in->rd, RAX);
+	g_load(t, w, d, in->rn);
+	x_bswap(&t->x, w, d);
+	g_commit(t, in->rd, d);
 }
 
 /* ADC and SBC, with and without flags. */
@@ -385,9 +392,29 @@ LOWER(rbit)
 {
 	static const uint64_t mask[3] = { UINT64_C(0x0f0f0f0f0f0f0f0f),
 		UINT64_C(0x3333333333333333), UINT64_C(0x5555555555555555) };
+	const struct insn *next = t_next(t);
 	struct x86 *x = &t->x;
 	bool w = is_x(in);
+	int n;
 
+	if (next != NULL && next->op == (w ? A64_CLZ_X : A64_CLZ_W) && next->rn == in->rd &&
+	    next->rd == in->rd) {
+		t->joined = true;
+		return;
+	}
+	if ((jit_host & (HOST_GFNI | HOST_AVX2)) == (HOST_GFNI | HOST_AVX2)) {
+		/* The bits of each byte by a matrix, then the bytes. */
+		const uint8_t *matrix = v_const(t, UINT64_C(0x8040201008040201), 0);
+
+		n = g_read(t, w, in->rn, RAX);
+		x_v_from_g(x, w, 0, n);
+		x_v3c(x, V_GF2P8AFFINEQB, 0, 0, matrix, 1);
+		x_byte(x, 0);
+		x_g_from_v(x, w, RAX, 0);
+		x_bswap(x, w, RAX);
+		g_commit(t, in->rd, RAX);
+		return;
+	}
 	g_load(t, w, RAX, in->rn);
 	x_bswap(x, w, RAX);
 	for (unsigned i = 0; i < 3; i++) {

@@ -70,6 +70,8 @@ void s_broadcast(struct tr *, int d, int s, unsigned size, unsigned i);
 int s_element(struct tr *, const struct insn *, unsigned size);
 /* T0 = a * b; uses T1 for bytes. */
 void s_mul(struct tr *, unsigned size, int a, int b);
+/* Each byte of d = matrix times the byte of s (GFNI): the first row gives bit 7. */
+void s_matrix(struct tr *, int d, int s, uint64_t matrix);
 /* d = even or odd lanes of a, then of b; d is T0 or T1; uses T3. */
 void s_uzp(struct tr *, int d, int a, int b, unsigned size, unsigned part);
 

@@ -139,6 +139,13 @@ s_uzp(struct tr *t, int d, int a, int b, unsigned size, unsigned part)
 	x_v3(x, size == 0 ? V_PACKUSWB : V_PACKUSDW, d, d, second);
 }
 
+void
+s_matrix(struct tr *t, int d, int s, uint64_t matrix)
+{
+	x_v3c(&t->x, V_GF2P8AFFINEQB, d, s, v_const(t, matrix, matrix), 1);
+	x_byte(&t->x, 0);
+}
+
 /* -- one instruction of the host --------------------------------------------------------- */
 
 static void
@@ -710,10 +717,17 @@ LOWER(v_not)
 /* Bits of each half byte from a table of 16. */
 LOWER(v_cnt)
 {
+	const struct insn *next = t_next(t);
 	struct x86 *x = &t->x;
 	const uint8_t *nibble = v_lanes_const(t, 0x0f, 0);
 	int a;
 
+	/* With ADDV it counts the bits of 64 (lower_simd_long.c). */
+	if (t->fp_ok && V_Q(in) == 0 && next != NULL && next->op == A64_ADDV_V &&
+	    V_SIZE(next) == 0 && V_Q(next) == 0 && next->rn == in->rd && next->rd == in->rd) {
+		t->joined = true;
+		return;
+	}
 	v_check(t);
 	a = v_read(t, in->rn);
 	x_v2c(x, V_MOVDQA, T2, v_const(t, 0x0302020102010100, 0x0403030203020201));
@@ -726,7 +740,7 @@ LOWER(v_cnt)
 	s_put(t, in, T0, 8u << V_Q(in));
 }
 
-/* Half bytes from two tables of 16. */
+/* With GFNI a matrix of bits, else half bytes from two tables of 16. */
 LOWER(v_rbit)
 {
 	struct x86 *x = &t->x;
@@ -735,6 +749,11 @@ LOWER(v_rbit)
 
 	v_check(t);
 	a = v_read(t, in->rn);
+	if ((jit_host & HOST_GFNI) != 0) {
+		s_matrix(t, T0, a, UINT64_C(0x8040201008040201));
+		s_put(t, in, T0, 8u << V_Q(in));
+		return;
+	}
 	x_v3c(x, V_PAND, T0, a, nibble, 0);
 	x_vshift(x, VS_PSRLW, T1, a, 4);
 	x_v3c(x, V_PAND, T1, T1, nibble, 0);

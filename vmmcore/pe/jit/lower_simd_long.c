@@ -295,6 +295,14 @@ LOWER(v_addv)
 	unsigned size = V_SIZE(in), bytes = 8u << V_Q(in);
 	int a;
 
+	if (t->joined) {
+		/* Of CNT. */
+		t->joined = false;
+		x_g_from_v(x, true, RAX, v_read(t, in[-1].rn));
+		x_popcnt(x, true, RAX, RAX);
+		x_v_from_g(x, false, v_write(t, in->rd), RAX);
+		return;
+	}
 	v_check(t);
 	a = v_read(t, in->rn);
 	if (size == 0) {

@@ -42,10 +42,30 @@ lane_ones(unsigned size)
 static const unsigned left_op[4] = { VS_PSLLW, VS_PSLLW, VS_PSLLD, VS_PSLLQ };
 static const unsigned right_op[4] = { VS_PSRLW, VS_PSRLW, VS_PSRLD, VS_PSRLQ };
 
+/* Bytes of d = those of s with bit i from bit i + n; from bit 7, or 0, beyond. */
+static bool
+by_matrix(struct tr *t, int d, int s, int n, bool sign)
+{
+	uint64_t m = 0;
+
+	if ((jit_host & HOST_GFNI) == 0)
+		return (false);
+	for (int i = 0; i < 8; i++) {
+		int from = sign && i + n > 7 ? 7 : i + n;
+
+		if (from >= 0 && from < 8)
+			m |= UINT64_C(1) << (8 * (7 - i) + from);
+	}
+	s_matrix(t, d, s, m);
+	return (true);
+}
+
 /* d = s << n, n less than the lane's bits */
 static void
 shl(struct tr *t, int d, int s, unsigned size, unsigned n)
 {
+	if (size == 0 && by_matrix(t, d, s, -(int)n, false))
+		return;
 	x_vshift(&t->x, left_op[size], d, s, n);
 	if (size == 0 && n != 0)
 		x_v3c(&t->x, V_PAND, d, d, v_lanes_const(t, 0xff << n, 0), 0);
@@ -55,6 +75,8 @@ shl(struct tr *t, int d, int s, unsigned size, unsigned n)
 static void
 shr_u(struct tr *t, int d, int s, unsigned size, unsigned n)
 {
+	if (size == 0 && by_matrix(t, d, s, (int)n, false))
+		return;
 	x_vshift(&t->x, right_op[size], d, s, n);
 	if (size == 0 && n != 0)
 		x_v3c(&t->x, V_PAND, d, d, v_lanes_const(t, 0xffu >> n, 0), 0);
@@ -67,6 +89,8 @@ shr_s(struct tr *t, int d, int s, unsigned size, unsigned n)
 
 	if (n >= bits)
 		n = bits - 1;
+	if (size == 0 && by_matrix(t, d, s, (int)n, true))
+		return;
 	if (size == 1 || size == 2) {
 		x_vshift(&t->x, size == 1 ? VS_PSRAW : VS_PSRAD, d, s, n);
 		return;

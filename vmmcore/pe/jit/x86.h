@@ -393,6 +393,20 @@ x_lzcnt(struct x86 *x, bool w, int d, int s)
 }
 
 static inline void
+x_tzcnt(struct x86 *x, bool w, int d, int s)
+{
+	x_byte(x, 0xf3);
+	x_rr0f(x, w, 0xbc, d, s, false);
+}
+
+static inline void
+x_popcnt(struct x86 *x, bool w, int d, int s)
+{
+	x_byte(x, 0xf3);
+	x_rr0f(x, w, 0xb8, d, s, false);
+}
+
+static inline void
 x_bt_imm(struct x86 *x, bool w, int r, unsigned n)
 {
 	x_rr0f(x, w, 0xba, 4, r, false);
