@@ -21,7 +21,7 @@ ROOT = HERE.parent.parent
 CORE = ROOT / "vmmcore"
 TABLES = [CORE / "pe" / f"{name}.decode" for name in ("a64", "a64_simd", "a64_fp")]
 # What the handlers need besides themselves; the rest of the PE is doubled in insn_host.c.
-SOURCE_GLOBS = ("exec_*.c", "fp*.c", "softfloat*.c", "simd*.c", "crypto*.c")
+SOURCE_GLOBS = ("exec_*.c", "fp*.c", "softfloat*.c", "simd*.c", "crypto*.c", "pauth.c")
 CFLAGS = [
     *("-std=c11", "-O2", "-Wall", "-Wextra", "-Wno-unused-function", "-D_GNU_SOURCE"),
     *("-ffp-contract=off", "-mcx16"),

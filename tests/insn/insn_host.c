@@ -10,6 +10,8 @@
 
 #include "insn_case.h"
 #include "pe/a64_handlers.h"
+#include "pe/except.h"
+#include "pe/mmu.h"
 
 static uint8_t pages[CASE_PAGES_LEN] __attribute__((aligned(4096)));
 static uint32_t code[CASE_MAX * CASE_STRIDE / 4] __attribute__((aligned(4096)));
@@ -116,6 +118,42 @@ DOUBLE(pe_insn_sys)
 DOUBLE(pe_insn_sysl)
 DOUBLE(op_undecoded)
 DOUBLE(op_page_end)
+
+/* Branches leave no trace in PSTATE here. */
+int
+pe_branch_typed(struct pe *pe, const struct insn *in, uint64_t target, bool link)
+{
+	(void)in, (void)link;
+	return (pe_branch(pe, target));
+}
+
+uint64_t
+pe_sctlr(const struct pe *pe)
+{
+	(void)pe;
+	return (0);
+}
+
+void
+mmu_regime(const struct pe *pe, struct mmu_regime *r)
+{
+	(void)pe;
+	memset(r, 0, sizeof(*r));
+}
+
+int
+pe_eret_to(struct pe *pe, uint64_t elr)
+{
+	(void)pe, (void)elr;
+	return (stop(ST_OTHER));
+}
+
+int
+pe_insn_wfxt(struct pe *pe, const struct insn *in, bool is_wfe)
+{
+	(void)pe, (void)in, (void)is_wfe;
+	return (stop(ST_OTHER));
+}
 
 int
 pe_eret(struct pe *pe)

@@ -132,7 +132,8 @@ pe_undef(struct pe *pe, const struct insn *in)
 int
 pe_take_async(struct pe *pe, unsigned target, unsigned vec)
 {
-	enter(pe, target, vec, pe->pc);
+	/* A branch drops the tag of its target: BranchAddr(). */
+	enter(pe, target, vec, mmu_untag(pe, pe->pc, true));
 	return (INSN_EXC);
 }
 
@@ -168,22 +169,21 @@ spsr_mask(const struct pe *pe)
 	if (pe_has(pe, PE_FEAT_SSBS))
 		m |= PS_SSBS;
 	if (pe_has(pe, PE_FEAT_BTI))
-		m |= UINT64_C(3) << PS_BTYPE_SHIFT;
+		m |= PS_BTYPE;
 	return (m);
 }
 
 int
 pe_eret(struct pe *pe)
 {
-	uint64_t spsr, elr, mask;
+	return (pe_eret_to(pe, pe->sr[pe->el == 2 ? SR_ELR_EL2 : SR_ELR_EL1]));
+}
 
-	if (pe->el == 2) {
-		spsr = pe->sr[SR_SPSR_EL2];
-		elr = pe->sr[SR_ELR_EL2];
-	} else {
-		spsr = pe->sr[SR_SPSR_EL1];
-		elr = pe->sr[SR_ELR_EL1];
-	}
+int
+pe_eret_to(struct pe *pe, uint64_t elr)
+{
+	uint64_t spsr = pe->sr[pe->el == 2 ? SR_SPSR_EL2 : SR_SPSR_EL1], mask;
+
 	pe->excl_size = 0;
 	pe->event = true;
 	mask = spsr_mask(pe);

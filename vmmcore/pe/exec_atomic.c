@@ -11,7 +11,11 @@
  */
 #include "pe/exec_int.h"
 
-/* Host address of an aligned access; 0 goes on, else the exception is taken. */
+/*
+ * Host address of an access that is one atomic operation; NULL: the exception is
+ * taken. It is aligned, or with FEAT_LSE2 inside 16 aligned bytes, where the
+ * host's locked instructions are as good as aligned ones.
+ */
 static inline void *
 host_read(struct pe *pe, const struct insn *in, uint64_t va, unsigned len)
 {
@@ -61,27 +65,67 @@ host_rmw(struct pe *pe, const struct insn *in, uint64_t va, unsigned len)
 	X(w, uint32_t, int32_t) \
 	X(x, uint64_t, int64_t)
 
-/* Acquire and release. */
+/*
+ * Acquire and release. Without alignment (FEAT_LSE2) they are plain accesses
+ * between fences: inside 16 bytes the host's are single-copy atomic, beyond
+ * nothing is asked for, and a locked instruction across a cache line may be
+ * forbidden by the host.
+ */
+
+static __attribute__((noinline, cold)) int
+acquire_odd(struct pe *pe, const struct insn *in, uint64_t va, void *buf, unsigned len)
+{
+	int e = pe_check_sp(pe, in);
+
+	if (e == 0)
+		e = pe_read_slow(pe, in, va, buf, len, len, ACC_READ | ACC_ORDERED);
+	atomic_thread_fence(memory_order_acquire);
+	return (e);
+}
+
+static __attribute__((noinline, cold)) int
+release_odd(struct pe *pe, const struct insn *in, uint64_t va, const void *buf, unsigned len)
+{
+	int e = pe_check_sp(pe, in);
+
+	atomic_thread_fence(memory_order_release);
+	if (e == 0)
+		e = pe_write_slow(pe, in, va, buf, len, len, ACC_WRITE | ACC_ORDERED);
+	atomic_thread_fence(memory_order_seq_cst);
+	return (e);
+}
 
 #define ACQUIRE(name, type, reg, va)                                       \
 	OP(name)                                                           \
 	{                                                                  \
+		const uint64_t addr = (va);                                \
 		const type *p;                                             \
+		type v;                                                    \
                                                                            \
-		HOST(p, type, host_read, va);                              \
-		pe->x[in->rd] = (reg)__atomic_load_n(p, __ATOMIC_SEQ_CST); \
+		if (unlikely((addr & (sizeof(type) - 1)) != 0)) {          \
+			if (acquire_odd(pe, in, addr, &v, sizeof(v)) != 0) \
+				return (INSN_EXC);                         \
+		} else {                                                   \
+			HOST(p, type, host_read, addr);                    \
+			v = __atomic_load_n(p, __ATOMIC_SEQ_CST);          \
+		}                                                          \
+		pe->x[in->rd] = (reg)v;                                    \
 		return (INSN_NEXT);                                        \
 	}
 
 /* SEQ_CST store: XCHG, or MOV and MFENCE. */
-#define RELEASE(name, type, va)                                  \
-	OP(name)                                                 \
-	{                                                        \
-		type *p;                                         \
-                                                                 \
-		HOST(p, type, host_write, va);                   \
-		__atomic_store_n(p, RD(type), __ATOMIC_SEQ_CST); \
-		return (INSN_NEXT);                              \
+#define RELEASE(name, type, va)                                            \
+	OP(name)                                                           \
+	{                                                                  \
+		const uint64_t addr = (va);                                \
+		const type v = RD(type);                                   \
+		type *p;                                                   \
+                                                                           \
+		if (unlikely((addr & (sizeof(type) - 1)) != 0))            \
+			return (release_odd(pe, in, addr, &v, sizeof(v))); \
+		HOST(p, type, host_write, addr);                           \
+		__atomic_store_n(p, v, __ATOMIC_SEQ_CST);                  \
+		return (INSN_NEXT);                                        \
 	}
 
 #define OFFSET ((uint64_t)(int64_t)in->imm)

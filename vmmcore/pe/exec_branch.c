@@ -39,7 +39,7 @@ OP_BRANCH_IF(tbnz, (pe->x[in->rd] >> in->a & 1) != 0)
 
 OP(br)
 {
-	return (pe_branch(pe, pe->x[in->rn]));
+	return (pe_branch_indirect(pe, in, pe->x[in->rn], false));
 }
 
 OP(ret)
@@ -53,7 +53,7 @@ OP(blr)
 	uint64_t target = pe->x[in->rn];
 
 	pe->x[30] = pe_pc(pe, in) + 4;
-	return (pe_branch(pe, target));
+	return (pe_branch_indirect(pe, in, target, true));
 }
 
 OP(eret)

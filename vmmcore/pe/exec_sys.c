@@ -61,6 +61,16 @@ OP(wfi)
 	return (pe_insn_wfx(pe, in, false));
 }
 
+OP(wfet)
+{
+	return (pe_insn_wfxt(pe, in, true));
+}
+
+OP(wfit)
+{
+	return (pe_insn_wfxt(pe, in, false));
+}
+
 OP(sev)
 {
 	(void)in;

@@ -51,12 +51,10 @@ static const struct id_field id_fields[] = {
 	{ SR_ID_AA64ISAR0_EL1, 56, 2, F(TLBIRANGE) },
 	{ SR_ID_AA64ISAR0_EL1, 60, 1, F(RNG) },
 	{ SR_ID_AA64ISAR1_EL1, 0, 1, F(DPB) },
-	{ SR_ID_AA64ISAR1_EL1, 8, 1, F(PAuth) },
 	{ SR_ID_AA64ISAR1_EL1, 12, 1, F(JSCVT) },
 	{ SR_ID_AA64ISAR1_EL1, 16, 1, F(FCMA) },
 	{ SR_ID_AA64ISAR1_EL1, 20, 1, F(LRCPC) },
 	{ SR_ID_AA64ISAR1_EL1, 20, 2, F(LRCPC2) },
-	{ SR_ID_AA64ISAR1_EL1, 28, 1, F(PAuth) },
 	{ SR_ID_AA64ISAR1_EL1, 32, 1, F(FRINTTS) },
 	{ SR_ID_AA64ISAR1_EL1, 36, 1, F(SB) },
 	{ SR_ID_AA64ISAR1_EL1, 40, 1, F(SPECRES) },
@@ -66,7 +64,7 @@ static const struct id_field id_fields[] = {
 	{ SR_ID_AA64MMFR0_EL1, 0, 5, ALWAYS },  /* 48-bit PA */
 	{ SR_ID_AA64MMFR0_EL1, 4, 2, ALWAYS },  /* 16-bit ASID */
 	{ SR_ID_AA64MMFR0_EL1, 20, 1, ALWAYS }, /* 16K granule; 0 is yes for 4K, 64K */
-	{ SR_ID_AA64MMFR0_EL1, 60, 1, F(ECV) },
+	{ SR_ID_AA64MMFR0_EL1, 60, 2, F(ECV) },
 	{ SR_ID_AA64MMFR1_EL1, 0, 2, F(HAFDBS) },
 	{ SR_ID_AA64MMFR1_EL1, 8, 1, F(VHE) },
 	{ SR_ID_AA64MMFR1_EL1, 12, 1, ALWAYS }, /* hierarchical permission disables */
@@ -80,21 +78,6 @@ static const struct id_field id_fields[] = {
 	{ SR_ID_AA64MMFR2_EL1, 48, 1, F(TTL) },
 	{ SR_ID_AA64MMFR2_EL1, 60, 1, F(E0PD) },
 };
-
-/*
- * What the executors implement today: a feature is listed here in the commit
- * that makes it work.
- */
-uint64_t
-pe_default_features(void)
-{
-	return (BIT(F(AES)) | BIT(F(PMULL)) | BIT(F(SHA1)) | BIT(F(SHA256)) | BIT(F(CRC32)) |
-		BIT(F(LSE)) | BIT(F(RDM)) | BIT(F(DotProd)) | BIT(F(LRCPC)) | BIT(F(LRCPC2)) |
-		BIT(F(FlagM)) | BIT(F(FlagM2)) | BIT(F(DIT)) | BIT(F(SB)) | BIT(F(SSBS)) |
-		BIT(F(DPB)) | BIT(F(PAN)) | BIT(F(PAN2)) | BIT(F(EPAN)) | BIT(F(UAO)) |
-		BIT(F(XNX)) | BIT(F(E0PD)) | BIT(F(HAFDBS)) | BIT(F(TTL)) | BIT(F(TLBIOS)) |
-		BIT(F(TLBIRANGE)) | BIT(F(CSV2)) | BIT(F(CSV3)));
-}
 
 uint64_t
 rd_id(struct pe *pe, const struct sysreg *r)
@@ -111,6 +94,9 @@ rd_id(struct pe *pe, const struct sysreg *r)
 		if (FIELD(v, f->shift, 4) < f->value)
 			v = (v & ~(UINT64_C(15) << f->shift)) | ((uint64_t)f->value << f->shift);
 	}
+	/* API and GPI, or APA and GPA with QARMA5: never both (D19.2.61). */
+	if (r->sr == SR_ID_AA64ISAR1_EL1 && pe_has(pe, PE_FEAT_PAuth))
+		v |= pe_has(pe, PE_FEAT_PAuth_QARMA5) ? BIT(4) | BIT(24) : BIT(8) | BIT(28);
 	/* 8-bit VMIDs read 0, 16-bit ones 2. */
 	if (r->sr == SR_ID_AA64MMFR1_EL1 && pe->cfg.vmid_bits == 16)
 		v |= UINT64_C(2) << 4;

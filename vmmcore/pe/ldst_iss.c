@@ -6,12 +6,12 @@
  */
 #include "pe/pe_internal.h"
 
-#define ISS_ISV BIT(24)
+#define ISS_ISV (UINT32_C(1) << 24)
 #define ISS_SAS(n) ((uint32_t)(n) << 22)
-#define ISS_SSE BIT(21)
+#define ISS_SSE (UINT32_C(1) << 21)
 #define ISS_SRT(n) ((uint32_t)(n) << 16)
-#define ISS_SF BIT(15)
-#define ISS_AR BIT(14)
+#define ISS_SF (UINT32_C(1) << 15)
+#define ISS_AR (UINT32_C(1) << 14)
 
 /*
  * Which encodings, by mask and value, and where opc is: LDR and STR put size
@@ -23,13 +23,14 @@ static const struct {
 	bool opc;
 	bool acqrel;
 } forms[] = {
-	{ 0x3f000000, 0x39000000, true, false }, /* unsigned offset */
-	{ 0x3f200c00, 0x38000000, true, false }, /* unscaled */
-	{ 0x3f200c00, 0x38000800, true, false }, /* unprivileged */
-	{ 0x3f204c00, 0x38204800, true, false }, /* register offset */
-	{ 0x3f200c00, 0x19000000, true, true },  /* LDAPUR, STLUR */
-	{ 0x3fa08000, 0x08808000, false, true }, /* LDAR, STLR */
-	{ 0x3fe0fc00, 0x38a0c000, false, true }, /* LDAPR */
+	{ 0x3f000000, 0x39000000, true, false },  /* unsigned offset */
+	{ 0x3f200c00, 0x38000000, true, false },  /* unscaled */
+	{ 0x3f200c00, 0x38000800, true, false },  /* unprivileged */
+	{ 0x3f204c00, 0x38204800, true, false },  /* register offset */
+	{ 0x3f200c00, 0x19000000, true, true },   /* LDAPUR, STLUR */
+	{ 0x3fa08000, 0x08808000, false, true },  /* LDAR, STLR */
+	{ 0x3fe0fc00, 0x38a0c000, false, true },  /* LDAPR */
+	{ 0xff200c00, 0xf8200400, false, false }, /* LDRAA, LDRAB without write-back */
 };
 
 uint32_t
@@ -39,6 +40,12 @@ a64_ldst_iss(uint32_t word)
 	uint32_t iss;
 	bool sign, wide;
 
+	if ((word & 0x3f000000) == 0x18000000) { /* literal: W, X, SW; PRFM */
+		static const uint32_t literal[4] = { ISS_SAS(2), ISS_SAS(3) | ISS_SF,
+			ISS_SAS(2) | ISS_SSE | ISS_SF, 0 };
+
+		return (size == 3 ? 0 : literal[size] | ISS_ISV | ISS_SRT(word & 31));
+	}
 	for (i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
 		if ((word & forms[i].mask) == forms[i].value)
 			break;

@@ -439,6 +439,21 @@ locate(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned
 	return (x.host);
 }
 
+/* AArch64.UnalignedAccessFaults() for an access that is not aligned to its size. */
+static bool
+unaligned_faults(const struct pe *pe, uint64_t va, unsigned len, unsigned acc)
+{
+	bool inside = ((va ^ (va + len - 1)) & ~UINT64_C(15)) == 0;
+
+	if (pe->ctx->key.align != 0)
+		return (true);
+	if ((acc & (ACC_ALIGNED | ACC_ORDERED)) == 0)
+		return (false);
+	if (!pe_has(pe, PE_FEAT_LSE2))
+		return (true);
+	return (!inside && ((acc & ACC_ALIGNED) != 0 || (pe_sctlr(pe) & SCTLR_NAA) == 0));
+}
+
 /* Locate an access that may cross a page: one or two pieces. */
 struct pieces {
 	char *p[2];
@@ -452,7 +467,7 @@ locate_all(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsi
 	bool device, device2 = false;
 	int r = 0;
 
-	if ((va & (align - 1)) != 0 && ((acc & ACC_ALIGNED) != 0 || pe->ctx->key.align != 0))
+	if ((va & (align - 1)) != 0 && unaligned_faults(pe, va, len, acc))
 		return (align_fault(pe, in, va, acc));
 	pc->n[0] = (unsigned)(PAGE - PAGE_OFF(va));
 	if (pc->n[0] >= len)
@@ -503,18 +518,23 @@ void *
 pe_host_addr(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned acc)
 {
 	struct tlb *t = tlb_for(pe, acc);
-	bool device;
+	bool device, odd = (va & (len - 1)) != 0;
 	void *p;
 	int r;
 
-	if (unlikely((va & (len - 1)) != 0)) {
+	if (unlikely(odd) && unaligned_faults(pe, va, len, acc)) {
 		(void)align_fault(pe, in, va, acc);
 		return (NULL);
 	}
 	p = pe_tlb_hit((acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? t->wr : t->rd, va, len);
 	if (likely(p != NULL))
 		return (p);
-	return (locate(pe, in, va, len, acc, &device, &r));
+	p = locate(pe, in, va, len, acc, &device, &r);
+	if (p != NULL && device && odd) {
+		(void)align_fault(pe, in, va, acc);
+		return (NULL);
+	}
+	return (p);
 }
 
 int
@@ -551,30 +571,71 @@ fetch_fault(struct pe *pe, unsigned ec, const struct mmu_fault *f)
 	return (NULL);
 }
 
-struct codepage *
-mmu_fetch(struct pe *pe)
+/* BTypeCompatible_BTI() and _PACIXSP(): may a branch of this kind land on `word`? */
+static bool
+landing_pad(const struct pe *pe, uint32_t word, unsigned btype)
 {
-	struct fetch_entry *e;
+	if ((word & 0xffffff3fu) == 0xd503241fu) { /* BTI: bit 6 is c, bit 7 is j */
+		if (btype == 3)
+			return ((word & 0x80) != 0);
+		return (btype == 2 ? (word & 0x40) != 0 : (word & 0xc0) != 0);
+	}
+	if ((word & 0xffffffbfu) == 0xd503233fu) /* PACIASP, PACIBSP */
+		return (btype != 3 || (pe_sctlr(pe) & (pe->el == 0 ? SCTLR_BT0 : SCTLR_BT)) == 0);
+	return (false);
+}
+
+#define IS_BRK(word) (((word)&0xffe0001fu) == 0xd4200000u)
+#define IS_HLT(word) (((word)&0xffe0001fu) == 0xd4400000u)
+
+/*
+ * PSTATE.IL and BTYPE, in the order of priority, once the instruction could be
+ * fetched. BTYPE lasts for one instruction; BRK and HLT take it along.
+ */
+static struct codepage *
+check_pstate(struct pe *pe, struct codepage *page)
+{
+	unsigned btype = (unsigned)FIELD(pe->pstate, PS_BTYPE_SHIFT, 2);
+	uint32_t word;
+
+	if ((pe->pstate & PS_IL) != 0) {
+		(void)pe_exception(pe, 1, EC_ILLEGAL, 0, pe->pc);
+		return (NULL);
+	}
+	word = __atomic_load_n(&page->words[(pe->pc & (PAGE - 1)) >> 2], __ATOMIC_RELAXED);
+	if (IS_BRK(word) || IS_HLT(word))
+		return (page);
+	if (pe->mmu->fetch_guarded && !landing_pad(pe, word, btype)) {
+		(void)pe_exception(pe, 1, EC_BTI, btype, pe->pc);
+		return (NULL);
+	}
+	pe->pstate &= ~(uint32_t)PS_BTYPE;
+	return (page);
+}
+
+int
+pe_branch_typed(struct pe *pe, const struct insn *in, uint64_t target, bool link)
+{
+	unsigned btype = 2;
+
+	if (!link)
+		btype = pe->mmu->fetch_guarded && in->rn != 16 && in->rn != 17 ? 3 : 1;
+	pe->pstate = (pe->pstate & ~(uint32_t)PS_BTYPE) | (btype << PS_BTYPE_SHIFT);
+	pe->pc = target;
+	pe->slice--;
+	return (INSN_EXC);
+}
+
+static struct codepage *
+fetch_page(struct pe *pe)
+{
+	unsigned i = (pe->pc >> 12) & (FETCH_SIZE - 1);
 	struct codepage *page;
 	struct mmu_req rq;
 	struct mmu_xlat x;
 	struct mmu_fault f;
 
-	if (unlikely((pe->pstate & PS_IL) != 0)) {
-		(void)pe_exception(pe, 1, EC_ILLEGAL, 0, pe->pc);
-		return (NULL);
-	}
-	if (unlikely((pe->pc & 3) != 0))
-		return (fetch_fault(pe, EC_PC_ALIGN, NULL));
-	e = &pe->tlb->fetch[(pe->pc >> 12) & (FETCH_SIZE - 1)];
-	if (likely(e->tag == (pe->pc & ~(PAGE - 1)))) {
-		pe->pc_page = e->tag;
-		pe->mmu->fetch_uncached = false;
-		return (e->page);
-	}
 	pe->count.fetch_fill++;
-	/* A branch drops the tag: BranchAddr(). */
-	pe->pc = mmu_untag(pe, pe->pc, true);
 	rq.va = pe->pc;
 	rq.el = pe->el;
 	rq.regime = pe->el == 2 ? 2 : 1;
@@ -593,11 +654,37 @@ mmu_fetch(struct pe *pe)
 	pe->pc_page = pe->pc & ~(PAGE - 1);
 	/* Without a cacheable fetch the words are compared as they run. */
 	pe->mmu->fetch_uncached = !x.cacheable;
+	pe->mmu->fetch_guarded = x.guarded;
 	if (x.cacheable) {
-		e = &pe->tlb->fetch[(pe->pc >> 12) & (FETCH_SIZE - 1)];
-		e->tag = pe->pc_page;
-		e->page = page;
-		note_fill(pe->tlb, (unsigned)(e - pe->tlb->fetch) | TLB_FILL_FETCH);
+		pe->tlb->fetch[i].tag = pe->pc_page;
+		pe->tlb->fetch[i].page = page;
+		pe->tlb->guarded[i] = x.guarded;
+		note_fill(pe->tlb, i | TLB_FILL_FETCH);
 	}
+	return (page);
+}
+
+struct codepage *
+mmu_fetch(struct pe *pe)
+{
+	struct fetch_entry *e = &pe->tlb->fetch[(pe->pc >> 12) & (FETCH_SIZE - 1)];
+	struct codepage *page;
+
+	if (likely(e->tag == (pe->pc & ~(PAGE - 1)) && (pe->pc & 3) == 0)) {
+		pe->pc_page = e->tag;
+		pe->mmu->fetch_uncached = false;
+		pe->mmu->fetch_guarded = pe->tlb->guarded[e - pe->tlb->fetch];
+		page = e->page;
+		if (unlikely((pe->pstate & (PS_IL | PS_BTYPE)) != 0))
+			return (check_pstate(pe, page));
+		return (page);
+	}
+	/* A branch drops the tag: BranchAddr(). */
+	pe->pc = mmu_untag(pe, pe->pc, true);
+	if (unlikely((pe->pc & 3) != 0))
+		return (fetch_fault(pe, EC_PC_ALIGN, NULL));
+	page = fetch_page(pe);
+	if (page != NULL && unlikely((pe->pstate & (PS_IL | PS_BTYPE)) != 0))
+		return (check_pstate(pe, page));
 	return (page);
 }

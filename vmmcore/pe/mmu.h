@@ -57,8 +57,8 @@ struct s1walk {
 };
 
 struct mmu {
-	bool stale; /* a register of the key was written */
-	bool fetch_uncached;
+	bool stale;                         /* a register of the key was written */
+	bool fetch_uncached, fetch_guarded; /* the page that runs */
 	uint64_t clock;
 	struct tlb_ctx ctx[MMU_CONTEXTS];
 	struct s2cache s2[S2CACHE_SIZE];
@@ -94,6 +94,14 @@ struct mmu_xlat {
 	bool device;    /* Device memory */
 	bool cacheable; /* inner */
 	uint8_t log2;   /* log2 of the smaller block of the two stages */
+	bool guarded;   /* GP of the stage-1 leaf */
+};
+
+/* The address space of the current level as TCR describes it. */
+struct mmu_regime {
+	bool two; /* an upper and a lower half */
+	bool tbi0, tbi1, tbid0, tbid1;
+	uint8_t t0sz, t1sz;
 };
 
 /* Level, PAN and kind of a translation request. */
@@ -115,6 +123,7 @@ int mmu_create(struct pe *);
 void mmu_destroy(struct pe *);
 /* Pick pe->ctx and pe->tlb from the registers. */
 void mmu_select(struct pe *);
+void mmu_regime(const struct pe *, struct mmu_regime *);
 /* Without its tag: sign-extended from bit 55 where TBI says so. */
 uint64_t mmu_untag(const struct pe *, uint64_t va, bool fetch);
 

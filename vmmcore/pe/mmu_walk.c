@@ -12,6 +12,7 @@
 #define DESC_VALID BIT(0)
 #define DESC_TABLE BIT(1)
 #define DESC_AF BIT(10)
+#define DESC_GP BIT(50)
 #define DESC_DBM BIT(51)
 #define DESC_PXN BIT(53)
 #define DESC_UXN BIT(54)
@@ -23,6 +24,10 @@
 #define TCR_TBI1 BIT(38)
 #define TCR_HA BIT(39)
 #define TCR_HD BIT(40)
+#define TCR_TBID0 BIT(51)
+#define TCR_TBID1 BIT(52)
+#define TCR_EL2_TBI BIT(20)
+#define TCR_EL2_TBID BIT(29)
 #define TCR_HPD0 BIT(41)
 #define TCR_HPD1 BIT(42)
 #define TCR_E0PD0 BIT(55)
@@ -370,8 +375,15 @@ struct half {
 	bool tbi, epd, hpd, e0pd;
 };
 
+/* TBID takes tags away from instructions; it came with FEAT_PAuth. */
+static bool
+tag_ignored(const struct pe *pe, uint64_t tcr, uint64_t tbi, uint64_t tbid, bool fetch)
+{
+	return ((tcr & tbi) != 0 && !(fetch && (tcr & tbid) != 0 && pe_has(pe, PE_FEAT_PAuth)));
+}
+
 static void
-el1_half(const struct pe *pe, bool high, struct half *h)
+el1_half(const struct pe *pe, bool high, bool fetch, struct half *h)
 {
 	static const uint8_t tg0[4] = { 12, 16, 14, 12 }, tg1[4] = { 12, 14, 12, 16 };
 	uint64_t tcr = pe->sr[SR_TCR_EL1];
@@ -380,7 +392,7 @@ el1_half(const struct pe *pe, bool high, struct half *h)
 		h->ttbr = pe->sr[SR_TTBR1_EL1];
 		h->tsz = (unsigned)FIELD(tcr, 16, 6);
 		h->grain = tg1[FIELD(tcr, 30, 2)];
-		h->tbi = (tcr & TCR_TBI1) != 0;
+		h->tbi = tag_ignored(pe, tcr, TCR_TBI1, TCR_TBID1, fetch);
 		h->epd = (tcr & TCR_EPD1) != 0;
 		h->hpd = (tcr & TCR_HPD1) != 0;
 		h->e0pd = (tcr & TCR_E0PD1) != 0 && pe_has(pe, PE_FEAT_E0PD);
@@ -388,7 +400,7 @@ el1_half(const struct pe *pe, bool high, struct half *h)
 		h->ttbr = pe->sr[SR_TTBR0_EL1];
 		h->tsz = (unsigned)FIELD(tcr, 0, 6);
 		h->grain = tg0[FIELD(tcr, 14, 2)];
-		h->tbi = (tcr & TCR_TBI0) != 0;
+		h->tbi = tag_ignored(pe, tcr, TCR_TBI0, TCR_TBID0, fetch);
 		h->epd = (tcr & TCR_EPD0) != 0;
 		h->hpd = (tcr & TCR_HPD0) != 0;
 		h->e0pd = (tcr & TCR_E0PD0) != 0 && pe_has(pe, PE_FEAT_E0PD);
@@ -396,7 +408,7 @@ el1_half(const struct pe *pe, bool high, struct half *h)
 }
 
 static void
-el2_half(const struct pe *pe, struct half *h)
+el2_half(const struct pe *pe, bool fetch, struct half *h)
 {
 	static const uint8_t tg0[4] = { 12, 16, 14, 12 };
 	uint64_t tcr = pe->sr[SR_TCR_EL2];
@@ -404,10 +416,30 @@ el2_half(const struct pe *pe, struct half *h)
 	h->ttbr = pe->sr[SR_TTBR0_EL2];
 	h->tsz = (unsigned)FIELD(tcr, 0, 6);
 	h->grain = tg0[FIELD(tcr, 14, 2)];
-	h->tbi = (tcr & BIT(20)) != 0;
+	h->tbi = tag_ignored(pe, tcr, TCR_EL2_TBI, TCR_EL2_TBID, fetch);
 	h->epd = false;
 	h->hpd = (tcr & BIT(24)) != 0;
 	h->e0pd = false;
+}
+
+void
+mmu_regime(const struct pe *pe, struct mmu_regime *r)
+{
+	uint64_t tcr = pe->sr[pe->el == 2 ? SR_TCR_EL2 : SR_TCR_EL1];
+
+	memset(r, 0, sizeof(*r));
+	r->t0sz = (uint8_t)FIELD(tcr, 0, 6);
+	if (pe->el == 2) {
+		r->tbi0 = (tcr & TCR_EL2_TBI) != 0;
+		r->tbid0 = (tcr & TCR_EL2_TBID) != 0;
+		return;
+	}
+	r->two = true;
+	r->t1sz = (uint8_t)FIELD(tcr, 16, 6);
+	r->tbi0 = (tcr & TCR_TBI0) != 0;
+	r->tbi1 = (tcr & TCR_TBI1) != 0;
+	r->tbid0 = (tcr & TCR_TBID0) != 0;
+	r->tbid1 = (tcr & TCR_TBID1) != 0;
 }
 
 uint64_t
@@ -415,12 +447,12 @@ mmu_untag(const struct pe *pe, uint64_t va, bool fetch)
 {
 	bool high = (va & BIT(55)) != 0, tbi;
 
-	(void)fetch;
 	if (pe->el == 2) {
-		tbi = (pe->sr[SR_TCR_EL2] & BIT(20)) != 0;
+		tbi = tag_ignored(pe, pe->sr[SR_TCR_EL2], TCR_EL2_TBI, TCR_EL2_TBID, fetch);
 		high = false;
 	} else
-		tbi = (pe->sr[SR_TCR_EL1] & (high ? TCR_TBI1 : TCR_TBI0)) != 0;
+		tbi = tag_ignored(pe, pe->sr[SR_TCR_EL1], high ? TCR_TBI1 : TCR_TBI0,
+		    high ? TCR_TBID1 : TCR_TBID0, fetch);
 	if (!tbi)
 		return (va);
 	return (high ? va | GENMASK(63, 56) : va & GENMASK(55, 0));
@@ -484,6 +516,7 @@ stage1_off(const struct pe *pe, const struct mmu_req *rq, uint64_t va, struct mm
 	x->ipa = va;
 	x->prot = PE_PROT_READ | PE_PROT_WRITE | PE_PROT_EXEC;
 	x->log2 = 12;
+	x->guarded = false;
 	if (rq->regime == 1 && (pe->sr[SR_HCR_EL2] & HCR_DC) != 0) {
 		x->attr = 0xff;
 		x->device = false;
@@ -511,7 +544,7 @@ stage1(
 	uint64_t tcr = rq->regime == 2 ? pe->sr[SR_TCR_EL2] : pe->sr[SR_TCR_EL1];
 	uint64_t mair = rq->regime == 2 ? pe->sr[SR_MAIR_EL2] : pe->sr[SR_MAIR_EL1];
 	uint64_t va = rq->va, ext, desc;
-	bool high = (va & BIT(55)) != 0, ha, hd;
+	bool high = (va & BIT(55)) != 0, fetch = (rq->acc & ACC_FETCH) != 0, ha, hd;
 	unsigned inbits, stride, prot, need;
 	struct half h;
 	struct walk w;
@@ -519,9 +552,9 @@ stage1(
 	int r;
 
 	if (rq->regime == 2)
-		el2_half(pe, &h);
+		el2_half(pe, fetch, &h);
 	else
-		el1_half(pe, high, &h);
+		el1_half(pe, high, fetch, &h);
 	if (h.tbi)
 		va = high ? va | GENMASK(63, 56) : va & GENMASK(55, 0);
 	if (rq->regime == 2
@@ -616,6 +649,7 @@ again:
 	if ((rq->acc & ACC_FETCH) != 0 && (sctlr & SCTLR_I) == 0)
 		x->cacheable = false;
 	x->log2 = (uint8_t)w.shift;
+	x->guarded = (desc & DESC_GP) != 0 && pe_has(pe, PE_FEAT_BTI);
 	return (0);
 }
 

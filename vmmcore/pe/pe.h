@@ -95,6 +95,12 @@ struct pe_config {
 
 /* The features of `-o cpu=default`. */
 uint64_t pe_default_features(void);
+/* Feature n as the Arm ARM writes it, and what it is; NULL past the last. */
+const char *pe_feature_name(unsigned n, const char **desc);
+/* Named CPU n and its features; NULL past the last. */
+const char *pe_cpu_model(unsigned n, uint64_t *features);
+/* Switch a feature on with all that it needs, or off with all that needs it. */
+void pe_feature_switch(uint64_t *features, unsigned n, bool on);
 
 /*
  * PEs that share a Inner Shareable domain (one process): TLBI ...IS, IC IALLUIS

@@ -86,6 +86,7 @@ enum sr {
 #define PS_D BIT(9)
 #define PS_DAIF (PS_D | PS_A | PS_I | PS_F)
 #define PS_BTYPE_SHIFT 10
+#define PS_BTYPE (BIT(10) | BIT(11))
 #define PS_SSBS BIT(12)
 #define PS_IL BIT(20)
 #define PS_SS BIT(21)
@@ -126,6 +127,7 @@ struct tlb {
 	struct fetch_entry fetch[FETCH_SIZE];
 	unsigned fills; /* TLB_FILLS + 1: more than were remembered */
 	uint16_t filled[TLB_FILLS];
+	bool guarded[FETCH_SIZE]; /* the fetch entry's page has GP set (FEAT_BTI) */
 };
 
 struct tlb_ctx; /* mmu.h: the TLBs of one ASID, VMID and configuration */
@@ -219,6 +221,19 @@ pe_branch(struct pe *pe, uint64_t target)
 	return (INSN_BRANCH);
 }
 
+/*
+ * BR, BLR and their kin: with FEAT_BTI the kind of branch goes to PSTATE.BTYPE,
+ * and the target is looked up anew, where it is checked (mmu_fetch()).
+ */
+int pe_branch_typed(struct pe *, const struct insn *, uint64_t target, bool link);
+static inline int
+pe_branch_indirect(struct pe *pe, const struct insn *in, uint64_t target, bool link)
+{
+	if (unlikely(pe_has(pe, PE_FEAT_BTI)))
+		return (pe_branch_typed(pe, in, target, link));
+	return (pe_branch(pe, target));
+}
+
 /* Writes through Rd where 31 is XZR and the row did not map it. */
 static inline void
 pe_setx(struct pe *pe, unsigned r, uint64_t v)
@@ -267,8 +282,9 @@ int pe_exception_far(
 int pe_undef(struct pe *, const struct insn *);
 /* Asynchronous: vec is PE_VEC_IRQ, FIQ or SERROR. */
 int pe_take_async(struct pe *, unsigned target, unsigned vec);
-/* ERET, with the checks for an illegal return. */
+/* ERET, with the checks for an illegal return; ERETAA has an address of its own. */
 int pe_eret(struct pe *);
+int pe_eret_to(struct pe *, uint64_t elr);
 uint64_t pe_spsr(const struct pe *);            /* PSTATE as an SPSR */
 void pe_set_pstate(struct pe *, uint64_t spsr); /* and EL, SP bank, contexts */
 /*
@@ -291,8 +307,9 @@ enum {
 	ACC_FETCH = 2,
 	ACC_UNPRIV = 4,   /* LDTR, STTR */
 	ACC_ATOMIC = 8,   /* read-modify-write: write permission, WnR rules */
-	ACC_ALIGNED = 16, /* must be aligned: exclusives, acquire/release, atomics */
+	ACC_ALIGNED = 16, /* must be aligned: exclusives, atomics; with LSE2 in 16 bytes */
 	ACC_CM = 32,      /* cache maintenance: ESR.CM */
+	ACC_ORDERED = 64, /* acquire, release: as ACC_ALIGNED unless SCTLR.nAA */
 };
 
 /*
@@ -377,6 +394,7 @@ int pe_insn_sys(struct pe *, const struct insn *);
 int pe_insn_sysl(struct pe *, const struct insn *);
 /* WFI, WFE with their traps; DSB completes TLB and cache maintenance. */
 int pe_insn_wfx(struct pe *, const struct insn *, bool is_wfe);
+int pe_insn_wfxt(struct pe *, const struct insn *, bool is_wfe);
 void pe_sev(struct pe *);
 void pe_dsb(struct pe *);
 /*

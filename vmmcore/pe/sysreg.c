@@ -16,23 +16,28 @@
 #include "pe/sysreg_fn.h"
 #include "pe/timer.h"
 
+/* HCR_EL2 bits with an effect; those of extensions are masked by wr_hcr(). */
 #define HCR_IMPLEMENTED                                                                          \
 	(HCR_VM | HCR_SWIO | HCR_PTW | HCR_FMO | HCR_IMO | HCR_AMO | HCR_VF | HCR_VI | HCR_VSE | \
 	    HCR_FB | UINT64_C(0xc00) | HCR_DC | HCR_TWI | HCR_TWE | HCR_TID1 | HCR_TID2 |        \
 	    HCR_TID3 | HCR_TSC | HCR_TACR | HCR_TSW | HCR_TPCP | HCR_TPU | HCR_TTLB | HCR_TVM |  \
-	    HCR_TGE | HCR_TDZ | HCR_HCD | HCR_TRVM | HCR_E2H | HCR_TEA)
+	    HCR_TGE | HCR_TDZ | HCR_HCD | HCR_TRVM | HCR_E2H | HCR_TEA | HCR_APK | HCR_API)
+
+#define ROW(ft, nm, op0, op1, crn, crm, op2, ac, rs, wm, rdf, wrf, tr) \
+	{ .name = #nm,                                                 \
+		.enc = PE_SYSREG(op0, op1, crn, crm, op2),             \
+		.sr = SR_##nm,                                         \
+		.acc = (ac),                                           \
+		.feature = (ft),                                       \
+		.reset = (rs),                                         \
+		.wmask = (wm),                                         \
+		.rd = (rdf),                                           \
+		.wr = (wrf),                                           \
+		.trap = (tr) },
 
 const struct sysreg sysregs[SR_COUNT] = {
-#define SYSREG(nm, op0, op1, crn, crm, op2, ac, rs, wm, rdf, wrf, tr) \
-	{ .name = #nm,                                                \
-		.enc = PE_SYSREG(op0, op1, crn, crm, op2),            \
-		.sr = SR_##nm,                                        \
-		.acc = (ac),                                          \
-		.reset = (rs),                                        \
-		.wmask = (wm),                                        \
-		.rd = (rdf),                                          \
-		.wr = (wrf),                                          \
-		.trap = (tr) },
+#define SYSREG(...) ROW(0, __VA_ARGS__)
+#define SYSREG_FEAT(feat, ...) ROW(PE_FEAT_##feat + 1, __VA_ARGS__)
 #include "pe/sysreg.def"
 #undef SYSREG
 };
@@ -73,6 +78,13 @@ pe_sysreg_name(uint32_t enc)
 	return (r == NULL ? NULL : r->name);
 }
 
+/* Is the register there, with the features of this PE? */
+static inline bool
+implemented(const struct pe *pe, const struct sysreg *r)
+{
+	return (r != NULL && (r->feature == 0 || pe_has(pe, (enum pe_feature)(r->feature - 1))));
+}
+
 static inline uint64_t
 read_reg(struct pe *pe, const struct sysreg *r)
 {
@@ -93,7 +105,7 @@ pe_mrs(struct pe *pe, uint32_t enc, uint64_t *val)
 {
 	const struct sysreg *r = sysreg_find(enc);
 
-	if (r == NULL || (r->acc & SR_R2) == 0)
+	if (!implemented(pe, r) || (r->acc & SR_R2) == 0)
 		return (ENOENT);
 	*val = read_reg(pe, r);
 	return (0);
@@ -104,7 +116,7 @@ pe_msr(struct pe *pe, uint32_t enc, uint64_t val)
 {
 	const struct sysreg *r = sysreg_find(enc);
 
-	if (r == NULL || (r->acc & SR_W2) == 0)
+	if (!implemented(pe, r) || (r->acc & SR_W2) == 0)
 		return (ENOENT);
 	write_reg(pe, r, val);
 	return (0);
@@ -139,7 +151,7 @@ check_access(struct pe *pe, const struct insn *in, const struct sysreg *r, bool 
 	unsigned bit = (write ? SR_W0 : SR_R0) << (2 * pe->el);
 	int t;
 
-	if (unlikely(r == NULL))
+	if (unlikely(!implemented(pe, r)))
 		return (pe_undef(pe, in));
 	if (unlikely((r->acc & bit) == 0)) {
 		/*
@@ -327,6 +339,14 @@ pe_insn_sys(struct pe *pe, const struct insn *in)
 		return (dc_va(pe, in, xt, HCR_TPCP, false));
 	case SYS(3u, 7u, 11u, 1u): /* DC CVAU */
 		return (dc_va(pe, in, xt, HCR_TPU, false));
+	case SYS(3u, 7u, 3u, 4u): /* CFP RCTX */
+	case SYS(3u, 7u, 3u, 5u): /* DVP RCTX */
+	case SYS(3u, 7u, 3u, 7u): /* CPP RCTX: nothing here predicts */
+		if (!pe_has(pe, PE_FEAT_SPECRES))
+			return (pe_undef(pe, in));
+		if (pe->el == 0 && (pe_sctlr(pe) & SCTLR_ENRCTX) == 0)
+			return (sysreg_trap(pe, in, 1, false));
+		return (INSN_NEXT);
 	case SYS(0u, 7u, 6u, 1u): /* DC IVAC */
 		if (pe->el == 0)
 			return (pe_undef(pe, in));
@@ -382,16 +402,20 @@ pe_sys(struct pe *pe, uint32_t enc, uint64_t xt)
 /* -- waiting ----------------------------------------------------------------------------- */
 
 #define ISS_WFX (UINT32_C(1) << 24 | UINT32_C(0xe) << 20)
+/* The forms with a timeout: TI[1], RV, and the register in [9:5]. */
+#define ISS_WFXT(word) (2u | 1u << 2 | ((word)&31) << 5)
 
-int
-pe_insn_wfx(struct pe *pe, const struct insn *in, bool is_wfe)
+static int
+wait(struct pe *pe, const struct insn *in, bool is_wfe, uint32_t iss)
 {
 	uint64_t hcr = pe->sr[SR_HCR_EL2], pc = pe_pc(pe, in);
-	uint32_t iss = ISS_WFX | (is_wfe ? 1u : 0u);
 
-	if (is_wfe && pe->event) {
-		pe->event = false;
-		return (INSN_NEXT);
+	if (is_wfe) {
+		if (pe->event) {
+			pe->event = false;
+			return (INSN_NEXT);
+		}
+		iss |= 1;
 	}
 	if (pe->el == 0 && (pe_sctlr(pe) & (is_wfe ? SCTLR_NTWE : SCTLR_NTWI)) == 0)
 		return (pe_exception(pe, 1, EC_WFX, iss, pc));
@@ -405,4 +429,19 @@ pe_insn_wfx(struct pe *pe, const struct insn *in, bool is_wfe)
 	pe->slice = 0;
 	pe->pc = pc + 4;
 	return (INSN_EXC);
+}
+
+int
+pe_insn_wfx(struct pe *pe, const struct insn *in, bool is_wfe)
+{
+	return (wait(pe, in, is_wfe, ISS_WFX));
+}
+
+/* WFIT, WFET: over at once when the virtual count has reached Xt. */
+int
+pe_insn_wfxt(struct pe *pe, const struct insn *in, bool is_wfe)
+{
+	if (timer_rd_cntvct(pe, NULL) >= pe->x[in->rd])
+		return (INSN_NEXT);
+	return (wait(pe, in, is_wfe, ISS_WFX | ISS_WFXT(in->word)));
 }

@@ -33,7 +33,8 @@ struct sysreg {
 	const char *name;
 	uint16_t enc; /* PE_SYSREG() */
 	uint16_t sr;  /* SR_name */
-	uint16_t acc;
+	uint8_t acc;
+	uint8_t feature; /* PE_FEAT_x + 1: only there with it; 0: always */
 	uint64_t reset, wmask;
 	uint64_t (*rd)(struct pe *, const struct sysreg *);
 	void (*wr)(struct pe *, const struct sysreg *, uint64_t);

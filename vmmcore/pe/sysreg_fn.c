@@ -5,6 +5,8 @@
  */
 #include "pe/sysreg_fn.h"
 
+#include <sys/random.h>
+
 #include "pe/except.h"
 #include "pe/gic_cpuif.h"
 #include "pe/mmu.h"
@@ -27,30 +29,51 @@ wr_mmu(struct pe *pe, const struct sysreg *r, uint64_t v)
 	pe_context_changed(pe);
 }
 
-/* Bits of SCTLR that are RES1 or RES0 without the features that give them meaning. */
+/*
+ * SCTLR: the bits that are always there, those that are RES1 without AArch32,
+ * FEAT_ExS, FEAT_LSMAOC and FEAT_CSV2_2, and those of extensions. EE and E0E
+ * are RES0: there is no big-endian data (ID_AA64MMFR0_EL1.BigEnd is 0).
+ */
 #define SCTLR_EL1_RES1 (BIT(29) | BIT(28) | BIT(22) | BIT(20) | BIT(11) | BIT(8) | BIT(7))
-#define SCTLR_EL1_WRITE                                                                         \
-	(SCTLR_M | SCTLR_A | SCTLR_C | SCTLR_SA | SCTLR_SA0 | SCTLR_UMA | SCTLR_I | SCTLR_DZE | \
-	    SCTLR_UCT | SCTLR_NTWI | SCTLR_NTWE | SCTLR_WXN | SCTLR_SPAN | SCTLR_UCI |          \
-	    SCTLR_DSSBS | SCTLR_EPAN | BIT(5) | BIT(6))
 #define SCTLR_EL2_RES1 \
 	(BIT(29) | BIT(28) | BIT(23) | BIT(22) | BIT(18) | BIT(16) | BIT(11) | BIT(5) | BIT(4))
-#define SCTLR_EL2_WRITE (SCTLR_M | SCTLR_A | SCTLR_C | SCTLR_SA | SCTLR_I | SCTLR_WXN | SCTLR_DSSBS)
+#define SCTLR_BOTH (SCTLR_M | SCTLR_A | SCTLR_C | SCTLR_SA | SCTLR_I | SCTLR_WXN)
+/* What concerns EL0. */
+#define SCTLR_EL0 \
+	(SCTLR_SA0 | SCTLR_UMA | SCTLR_DZE | SCTLR_UCT | SCTLR_NTWI | SCTLR_NTWE | SCTLR_UCI)
+
+static const struct {
+	uint8_t feature;
+	bool el0; /* not in SCTLR_EL2 without E2H */
+	uint64_t bits;
+} sctlr_ext[] = {
+	{ PE_FEAT_LSE2, false, SCTLR_NAA },
+	{ PE_FEAT_SPECRES, true, SCTLR_ENRCTX },
+	{ PE_FEAT_PAuth, false, SCTLR_ENIA | SCTLR_ENIB | SCTLR_ENDA | SCTLR_ENDB },
+	{ PE_FEAT_IESB, false, SCTLR_IESB },
+	{ PE_FEAT_PAN, true, SCTLR_SPAN },
+	{ PE_FEAT_BTI, false, SCTLR_BT },
+	{ PE_FEAT_BTI, true, SCTLR_BT0 },
+	{ PE_FEAT_SSBS, false, SCTLR_DSSBS },
+	{ PE_FEAT_EPAN, true, SCTLR_EPAN },
+};
 
 void
 wr_sctlr(struct pe *pe, const struct sysreg *r, uint64_t v)
 {
-	if (r->sr == SR_SCTLR_EL1)
-		v = (v & SCTLR_EL1_WRITE) | SCTLR_EL1_RES1;
-	else
-		v = (v & SCTLR_EL2_WRITE) | SCTLR_EL2_RES1;
-	if (!pe_has(pe, PE_FEAT_SSBS))
-		v &= ~SCTLR_DSSBS;
-	if (!pe_has(pe, PE_FEAT_EPAN))
-		v &= ~SCTLR_EPAN;
-	if (!pe_has(pe, PE_FEAT_PAN) && r->sr == SR_SCTLR_EL1)
-		v |= SCTLR_SPAN;
-	wr_mmu(pe, r, v);
+	bool host = r->sr == SR_SCTLR_EL2;
+	uint64_t keep = SCTLR_BOTH, one = host ? SCTLR_EL2_RES1 : SCTLR_EL1_RES1;
+
+	if (!host)
+		keep |= SCTLR_EL0;
+	for (size_t i = 0; i < sizeof(sctlr_ext) / sizeof(sctlr_ext[0]); i++) {
+		if (pe_has(pe, (enum pe_feature)sctlr_ext[i].feature) &&
+		    !(host && sctlr_ext[i].el0))
+			keep |= sctlr_ext[i].bits;
+	}
+	if (!host && !pe_has(pe, PE_FEAT_PAN))
+		one |= SCTLR_SPAN;
+	wr_mmu(pe, r, (v & keep) | (one & ~keep));
 }
 
 void
@@ -66,6 +89,8 @@ wr_hcr(struct pe *pe, const struct sysreg *r, uint64_t v)
 	v = (v & r->wmask) | HCR_RW;
 	if (!pe_has(pe, PE_FEAT_VHE))
 		v &= ~HCR_E2H;
+	if (!pe_has(pe, PE_FEAT_PAuth))
+		v &= ~(HCR_API | HCR_APK);
 	if (pe->sr[r->sr] == v)
 		return;
 	pe->sr[r->sr] = v;
@@ -236,6 +261,22 @@ wr_fpsr(struct pe *pe, const struct sysreg *r, uint64_t v)
 {
 	(void)r;
 	pe->fp.fpsr = (uint32_t)v & FPSR_MASK;
+}
+
+/* -- random numbers ----------------------------------------------------------------- */
+
+/* RNDR, RNDRRS (FEAT_RNG): NZCV tells success; Z alone, and zero, a failure. */
+uint64_t
+rd_rndr(struct pe *pe, const struct sysreg *r)
+{
+	uint64_t v;
+
+	(void)r;
+	pe->nzcv = 0;
+	if (getrandom(&v, sizeof(v), GRND_NONBLOCK) == (ssize_t)sizeof(v))
+		return (v);
+	pe->nzcv = (uint32_t)PS_Z;
+	return (0);
 }
 
 /* -- debug ------------------------------------------------------------------------------ */

@@ -99,18 +99,14 @@ trap_daif(struct pe *pe, const struct sysreg *r, bool write)
 	return (pe->el == 0 && (pe_sctlr(pe) & SCTLR_UMA) == 0 ? 1 : 0);
 }
 
-#define TRAP_WITHOUT(fn, feature)                                 \
-	int fn(struct pe *pe, const struct sysreg *r, bool write) \
-	{                                                         \
-		(void)r;                                          \
-		(void)write;                                      \
-		return (pe_has(pe, feature) ? 0 : -1);            \
-	}
-
-TRAP_WITHOUT(trap_no_pan, PE_FEAT_PAN)
-TRAP_WITHOUT(trap_no_uao, PE_FEAT_UAO)
-TRAP_WITHOUT(trap_no_dit, PE_FEAT_DIT)
-TRAP_WITHOUT(trap_no_ssbs, PE_FEAT_SSBS)
+/* The keys of pointer authentication: HCR_EL2.APK lets them through. */
+int
+trap_apk(struct pe *pe, const struct sysreg *r, bool write)
+{
+	(void)r;
+	(void)write;
+	return ((pe->sr[SR_HCR_EL2] & HCR_APK) == 0 ? 2 : 0);
+}
 
 int
 trap_tda(struct pe *pe, const struct sysreg *r, bool write)

@@ -39,6 +39,7 @@ IMM_KINDS = {
     "addsub": "(int32_t)(FIELD(w, 10, 12) << (FIELD(w, 22, 1) * 12))",
     "logic": "(int32_t)FIELD(w, 10, 13)",  # N:immr:imms, an index
     "simm9": "(int32_t)(w << 11) >> 23",
+    "simm10": "((int32_t)(FIELD(w, 22, 1) << 31 | FIELD(w, 12, 9) << 22) >> 22) * 8",  # LDRAA
     "uimm12": "(int32_t)(FIELD(w, 10, 12) << FIELD(w, 30, 2))",  # scaled by size
     "uimm12v": "(int32_t)(FIELD(w, 10, 12) << (FIELD(w, 23, 1) * 4 + FIELD(w, 30, 2)))",
     "simm7": "((int32_t)(w << 10) >> 25) * (int32_t)(4 << FIELD(w, 31, 1))",

@@ -76,9 +76,22 @@ LOWER(tbz)
 	    target(t, in));
 }
 
+/* With FEAT_BTI a branch leaves its kind in PSTATE.BTYPE and is looked at again. */
+static bool
+typed(struct tr *t, const struct insn *in)
+{
+	if (in->op == A64_RET || !pe_has(t->pe, PE_FEAT_BTI))
+		return (false);
+	t_handler(t, in);
+	t->ended = true;
+	return (true);
+}
+
 /* BR and RET. */
 LOWER(br)
 {
+	if (typed(t, in))
+		return;
 	v_flush(t);
 	g_load(t, true, RAX, in->rn);
 	t_count(t);
@@ -88,6 +101,8 @@ LOWER(br)
 
 LOWER(blr)
 {
+	if (typed(t, in))
+		return;
 	/* The target first: BLR X30. */
 	g_load(t, true, RDX, in->rn);
 	t_pc(t, RAX, t_off(t) + 4);
