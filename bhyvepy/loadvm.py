@@ -11,6 +11,7 @@ kernel leaves nothing behind; a VM that cannot be completed is removed. Keys:
     loader.fdt              FDT in x0 for a FreeBSD ELF kernel
     fdt.seed                the same seeds at every load
     memory.base, memory.size, memory.wired               (-b, -m, -S)
+    cpu                     what the CPU can do: cpu.py
     vmm.vhe, vmm.list_regs, vmm.vmid_bits                the hypervisor's choices
     gic.lrs                 the same as vmm.list_regs
 
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from bhyvepy import layout
 from bhyvepy.boot import options, plan, record, source
 from bhyvepy.config import Config, parse_address
+from bhyvepy.cpu import DEFAULT, parse_cpu
 from bhyvepy.errors import BhyveError, ConfigError, VmExistsError, VmNotFoundError
 from bhyvepy.vmexit import VmState
 from bhyvepy.vmmapi import VM, check_name, check_space, loading, stat_vm, vmm_dir
@@ -108,6 +110,7 @@ def _load(name: str, config: Config, progress: Progress, again: bool) -> VM:
     except VmNotFoundError:
         pass
     check_space(vmm_dir(), config.size("memory.size"))
+    features = parse_cpu(config.text("cpu", DEFAULT))
     what = make_plan(config)
     if replace:
         # An empty VM may be one whose loader was killed: its RAM is not zero.
@@ -117,6 +120,7 @@ def _load(name: str, config: Config, progress: Progress, again: bool) -> VM:
         vhe=config.boolean("vmm.vhe"),
         list_regs=list_regs(config),
         vmid_bits=config.number("vmm.vmid_bits"),
+        features=features,
     )
     try:
         vm.set_topology(1, 1, 1)

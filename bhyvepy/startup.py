@@ -34,6 +34,7 @@ from bhyvepy import layout, loadvm, machdep
 from bhyvepy.bhyverun import Machine, SpiLine
 from bhyvepy.boot import record
 from bhyvepy.config import Config, parse_address, parse_cpuset, parse_size, topology
+from bhyvepy.cpu import describe, parse_cpu
 from bhyvepy.devices import registry, slots
 from bhyvepy.devices.base import Device, DeviceEnv, IrqLine, NoIrq, no_attach
 from bhyvepy.devices.bvmconsole import BvmConsole
@@ -79,6 +80,7 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
         stack.callback(vm.close)
         rec = _load_record(vm)
         _check_memory(config, rec)
+        _check_cpu(config, vm)
         _check_state(vm)
         console = _console(config, stack)
         machine = Machine(vm, machdep.mpidrs(cpus), console=console, pins=pins)
@@ -139,6 +141,15 @@ def _check_memory(config: Config, rec: record.LoadRecord) -> None:
                 f"-e says {base:#x}, but RAM was loaded at {rec.memory_base:#x};"
                 " leave -e out, or load it again"
             )
+
+
+def _check_cpu(config: Config, vm: VM) -> None:
+    """-o cpu= belongs to the load too."""
+    if "cpu" in config and parse_cpu(config.text("cpu")) != vm.features():
+        raise ConfigError(
+            f"-o cpu={printable(config.text('cpu'), 40)}, but the VM was loaded with"
+            f" cpu={describe(vm.features())}; leave it out, or load it again"
+        )
 
 
 def _check_state(vm: VM) -> None:

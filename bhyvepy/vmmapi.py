@@ -131,6 +131,35 @@ def system_registers() -> dict[str, int]:
     return regs
 
 
+# -- what the CPU can do ----------------------------------------------------------
+@cache
+def feature_names() -> tuple[str, ...]:
+    """The extensions by number, in lower case with - for _."""
+    names: list[str] = []
+    name, desc = ffi.new("char const **"), ffi.new("char const **")
+    while not lib.vm_feature_name(len(names), name, desc):
+        names.append(ffi.string(name[0]).decode("ascii").lower().replace("_", "-"))
+    return tuple(names)
+
+
+@cache
+def cpu_models() -> dict[str, int]:
+    """The named CPUs and their sets of features."""
+    models: dict[str, int] = {}
+    name, features = ffi.new("char const **"), ffi.new("uint64_t *")
+    while not lib.vm_cpu_model(len(models), name, features):
+        models[ffi.string(name[0]).decode("ascii")] = int(features[0])
+    return models
+
+
+def switch_feature(features: int, number: int, on: bool) -> int:
+    """A set with a feature and what it needs, or without it and what needs it."""
+    cell = ffi.new("uint64_t *", features)
+    if err := lib.vm_feature_switch(cell, number, on):
+        raise vm_error(err, "switch a feature")
+    return int(cell[0])
+
+
 _ALIASES = {"x30": "lr", "fp": "x29", "pstate": "cpsr"}
 
 
@@ -224,9 +253,9 @@ class VM:
         vhe: bool = False,
         list_regs: int = 0,
         vmid_bits: int = 0,
-        features: int = 0,
+        features: int | None = None,
     ) -> VM:
-        """Make an empty VM and open it."""
+        """Make an empty VM and open it; features None is `-o cpu=default`."""
         check_name(name)
         directory = vmm_dir()
         opt = ffi.new(
@@ -236,7 +265,7 @@ class VM:
                 "vhe": int(vhe),
                 "list_regs": list_regs,
                 "vmid_bits": vmid_bits,
-                "features": features,
+                "features": 0 if features is None else features | lib.VM_FEATURES_EXACT,
             },
         )
         if err := lib.vm_create(directory.encode(), name.encode(), opt):
@@ -290,6 +319,12 @@ class VM:
         raw = ffi.new("struct vm_info *")
         self._check(lib.vm_info(self.handle, raw), "look at")
         return _info(self.name, raw)
+
+    def features(self) -> int:
+        """The set of features that its CPUs have."""
+        cell = ffi.new("uint64_t *")
+        self._check(lib.vm_get_features(self.handle, cell), "look at")
+        return int(cell[0])
 
     def run_begin(self) -> None:
         """Become the process that runs the VM."""

@@ -21,6 +21,7 @@ PYTHON = {
     "_vmmcore": 1,
     "mem": 2,
     "vmmapi": 3,
+    "cpu": 4,
     "devices": 4,
     "devtree": 4,
     "boot": 5,

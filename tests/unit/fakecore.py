@@ -26,6 +26,8 @@ ffi.cdef(ffi_build.cdef((ROOT / "vmmcore/include/vmm.h").read_text(), values=Tru
 _consts = ffi.dlopen(None)
 
 SYSREGS = ["sctlr_el1", "ttbr0_el1", "vbar_el1", "esr_el1"]
+FEATURES = ["LSE", "PAuth", "PAuth_QARMA5", "BTI"]
+MODELS = {"old": 0, "default": 1, "max": 11}
 STATS = ["vcpu total runtime", "total number of vm exits", "number of vmexits for wfi"]
 
 
@@ -53,6 +55,7 @@ class FakeVm:
         self.completed: list[int] = []
         self.injected: list[tuple[int, int]] = []
         self.suspended = threading.Event()
+        self.features = int(opt.features) & (1 << len(FEATURES)) - 1
 
 
 class FakeLib:
@@ -344,6 +347,30 @@ class FakeLib:
 
     def vmm_set_jit(self, on: int) -> None:
         self.jit = bool(on)
+
+    def vm_feature_name(self, n: int, name: Any, desc: Any) -> int:
+        if n >= len(FEATURES):
+            return errno.ENOENT
+        text = ffi.new("char[]", FEATURES[n].encode())
+        self.keep.append(text)
+        name[0] = desc[0] = text
+        return 0
+
+    def vm_cpu_model(self, n: int, name: Any, features: Any) -> int:
+        if n >= len(MODELS):
+            return errno.ENOENT
+        text = ffi.new("char[]", list(MODELS)[n].encode())
+        self.keep.append(text)
+        name[0], features[0] = text, list(MODELS.values())[n]
+        return 0
+
+    def vm_feature_switch(self, features: Any, n: int, on: bool) -> int:
+        features[0] = features[0] | 1 << n if on else features[0] & ~(1 << n)
+        return 0
+
+    def vm_get_features(self, vm: Any, features: Any) -> int:
+        features[0] = self._of(vm).features
+        return 0
 
     def vm_memory_lost(self) -> int:
         return 0

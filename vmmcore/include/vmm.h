@@ -150,8 +150,11 @@ struct vm_options {
 	int vhe;           /* world switch: 0 nVHE, 1 VHE */
 	int list_regs;     /* 1 to 16; 0 = 4 */
 	int vmid_bits;     /* 8 or 16; 0 = 16 */
-	uint64_t features; /* PE feature bits; 0 = default set */
+	uint64_t features; /* bit n: feature n of vm_feature_name(); 0 = default set */
 };
+
+/* In vm_options.features: the set is meant even if it is empty. */
+#define VM_FEATURES_EXACT 0x8000000000000000u
 
 /* -- life -------------------------------------------------------------------
  * `dir` is the VM directory; it exists and belongs to the caller (EPERM
@@ -176,6 +179,19 @@ int vm_info(struct vm *vm, struct vm_info *info);
 int vm_run_begin(struct vm *vm);
 /* Leave: the VM is ENDED with the reason it was suspended for. */
 int vm_run_end(struct vm *vm);
+
+/* -- what the CPU can do ---------------------------------------------------- */
+/* Feature n: its name in the Arm manual and what it is. ENOENT past the last. */
+int vm_feature_name(unsigned n, const char **name, const char **desc);
+/* Named CPU n and its set of features. ENOENT past the last. */
+int vm_cpu_model(unsigned n, const char **name, uint64_t *features);
+/*
+ * Switch feature n on with all that it needs, or off with all that needs it.
+ * EINVAL: no such feature.
+ */
+int vm_feature_switch(uint64_t *features, unsigned n, bool on);
+/* The set that a VM was created with. */
+int vm_get_features(struct vm *vm, uint64_t *features);
 
 /* -- load record: bytes that bhyveload leaves for bhyve ----------------------
  * Setting it moves an EMPTY VM to LOADED. len <= VM_MAX_LOADREC (E2BIG).

@@ -130,7 +130,7 @@ control_init(struct vm_file *f, const struct vm_options *opt, uint64_t features)
 	hyp->vhe = opt->vhe != 0;
 	hyp->list_regs = opt->list_regs != 0 ? (uint32_t)opt->list_regs : 4;
 	hyp->vmid_bits = opt->vmid_bits != 0 ? (uint32_t)opt->vmid_bits : 16;
-	hyp->features = features;
+	hyp->features = features & ((UINT64_C(1) << PE_FEAT_COUNT) - 1);
 	hyp->vtcr_el2 = VTCR_EL2_VALUE | (hyp->vmid_bits == 16 ? VTCR_VS : 0);
 }
 

@@ -33,7 +33,7 @@ static const struct id_mask id_masks[] = {
 	{ PE_SYSREG(3, 0, 0, 6, 0), ~UINT64_C(0), 0 },
 	{ PE_SYSREG(3, 0, 0, 6, 1), ~UINT64_C(0), 0 },
 	{ PE_SYSREG(3, 0, 0, 6, 2), ~UINT64_C(0), 0 },
-	/* ID_AA64MMFR0: PARange 2, the 40 bits of our IPA space; no stage-2 granules, no ECV, FGT */
+	/* ID_AA64MMFR0: PARange 2, the 40 bits of our IPA space; no stage-2 granules, no FGT */
 	{ PE_SYSREG(3, 0, 0, 7, 0), UINT64_C(0x00000000fffffff0), 2 },
 	/* ID_AA64MMFR1: HAFDBS, HPDS, PAN, SpecSEI; no VMIDs, VHE, XNX, LORegions */
 	{ PE_SYSREG(3, 0, 0, 7, 1), F4(0) | F4(12) | F4(20) | F4(24), 0 },
@@ -67,6 +67,9 @@ id_register(const struct hyp *hyp, struct pe *pe, uint32_t enc, int dir, uint64_
 	for (unsigned i = 0; i < sizeof(id_masks) / sizeof(id_masks[0]); i++) {
 		if (id_masks[i].enc == enc && pe_mrs(pe, enc, &v) == 0)
 			*val = (v & id_masks[i].keep) | id_masks[i].set;
+		/* ECV: all but CNTPOFF, which is EL2's. */
+		if (id_masks[i].enc == enc && enc == PE_SYSREG(3, 0, 0, 7, 0) && (v >> 60) != 0)
+			*val |= UINT64_C(1) << 60;
 	}
 	if (enc == ID_AA64PFR0_EL1 && hyp->vgic.version == 2)
 		*val &= ~F4(24); /* GIC: no system registers */
