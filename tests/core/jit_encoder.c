@@ -62,53 +62,58 @@ static const struct {
 };
 #define MEMS (sizeof(mems) / sizeof(mems[0]))
 
+/* The forms of x86_vops.def. */
+static void
+three(unsigned vop, const char *name, bool imm)
+{
+	EACH
+	{
+		if (imm)
+			x_v3i(&x, vop, D, A, B, 0x27);
+		else
+			x_v3(&x, vop, D, A, B);
+		say("v%s xmm%d,xmm%d,xmm%d%s", name, D, A, B, imm ? ",0x27" : "");
+	}
+}
+
+static void
+two(unsigned vop, const char *name, bool imm)
+{
+	EACH
+	{
+		if (imm)
+			x_v2i(&x, vop, D, B, 0x27);
+		else
+			x_v2(&x, vop, D, B);
+		say("v%s xmm%d,xmm%d%s", name, D, B, imm ? ",0x27" : "");
+	}
+}
+
+static void
+shift(unsigned vs, const char *name)
+{
+	EACH
+	{
+		x_vshift(&x, vs, D, B, 5);
+		say("v%s xmm%d,xmm%d,0x5", name, D, B);
+	}
+}
+
 static void
 vector(void)
 {
 	static const uint8_t *here = code;
 
-#define X(name, pp, map, w, op)                               \
-	EACH                                                  \
-	{                                                     \
-		x_v3(&x, V_##name, D, A, B);                  \
-		say("v" #name " xmm%d,xmm%d,xmm%d", D, A, B); \
-	}
-	X86_V3(X)
-	X86_E3(X) X86_F3(X)
-#undef X
-#define X(name, pp, map, w, op)                      \
-	EACH                                         \
-	{                                            \
-		x_v2(&x, V_##name, D, B);            \
-		say("v" #name " xmm%d,xmm%d", D, B); \
-	}
-	    X86_V2(X) X86_F2(X)
-#undef X
-#define X(name, pp, map, w, op)                                    \
-	EACH                                                       \
-	{                                                          \
-		x_v3i(&x, V_##name, D, A, B, 0x27);                \
-		say("v" #name " xmm%d,xmm%d,xmm%d,0x27", D, A, B); \
-	}
-		X86_V3I(X) X86_E3I(X) X86_F3I(X)
-#undef X
-#define X(name, pp, map, w, op)                           \
-	EACH                                              \
-	{                                                 \
-		x_v2i(&x, V_##name, D, B, 0x27);          \
-		say("v" #name " xmm%d,xmm%d,0x27", D, B); \
-	}
-		    X86_V2I(X) X86_F2I(X)
-#undef X
-#define X(name, op, ext)                                 \
-	EACH                                             \
-	{                                                \
-		x_vshift(&x, VS_##name, D, B, 5);        \
-		say("v" #name " xmm%d,xmm%d,0x5", D, B); \
-	}
-			X86_VSHIFT(X)
-#undef X
-			    EACH
+#define V3(name, pp, map, w, op) three(V_##name, #name, false);
+#define V3I(name, pp, map, w, op) three(V_##name, #name, true);
+#define V2(name, pp, map, w, op) two(V_##name, #name, false);
+#define V2I(name, pp, map, w, op) two(V_##name, #name, true);
+#define VSHIFT(name, op, ext) shift(VS_##name, #name);
+#define E3 V3
+#define E3I V3I
+#define E2 V2
+#include "pe/jit/x86_vops.def"
+	EACH
 	{
 		x_vblend(&x, D, A, B, 15);
 		say("vpblendvb xmm%d,xmm%d,xmm%d,xmm15", D, A, B);
