@@ -48,13 +48,9 @@ SKIP = {
     "wfit": "waits",
 }
 # Keys are registers of EL1: tests/core/test_pauth.py compares under a system emulator.
-SKIP |= {
-    name: "pointer authentication has its own tests"
-    for name in (
-        *("pac", "pac_z", "xpac", "pacga", "pac_hint", "ldra", "ldra_pre"),
-        *("braz", "blraz", "bra", "blra", "reta", "ereta"),
-    )
-}
+PAUTH = ("pac", "pac_z", "xpac", "pacga", "pac_hint", "ldra", "ldra_pre")
+PAUTH += ("braz", "blraz", "bra", "blra", "reta", "ereta")
+SKIP |= dict.fromkeys(PAUTH, "pointer authentication has its own tests")
 
 INTS = [0, 1, 2, 3, 7, 8, 31, 32, 33, 63, 64, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF]
 INTS += [0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x100000000, 0x7FFFFFFFFFFFFFFF]

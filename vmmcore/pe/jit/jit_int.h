@@ -109,7 +109,7 @@ struct tr {
 	struct vcache v;
 	bool fp_ok;    /* fp_trapped was checked in this block */
 	bool fp_plain; /* and that FPCR is 0 */
-	bool joined; /* the instruction before is left to this one */
+	bool joined;   /* the instruction before is left to this one */
 	struct loop loop;
 	unsigned ncold;
 	struct cold cold[4 * JIT_BLOCK_MAX];

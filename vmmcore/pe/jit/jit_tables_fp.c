@@ -8,6 +8,7 @@
  */
 #include "pe/jit/lower_fp.h"
 
+/* clang-format off */
 #define ROW(op, f, a) { A64_##op, (a), HOST_AVX2, lower_##f }
 #define SD(op, f) ROW(op##_S, f, 0), ROW(op##_D, f, 0)
 /* Vector; vector and scalar Advanced SIMD; by element. */
@@ -58,3 +59,4 @@ const struct lowering_row jit_rows_fp[] = {
 	VSS(FCMGE0, fcmge0), VSS(FCMGT0, fcmgt0), VSS(FCMLE0, fcmle0), VSS(FCMLT0, fcmlt0),
 	{ 0, 0, 0, NULL },
 };
+/* clang-format on */

@@ -28,14 +28,17 @@ struct fp_form {
 };
 
 /* The forms of one x86 operation. */
-#define FP_OPS(name) \
-	(const unsigned[4]) { V_##name##SS, V_##name##SD, V_##name##PS, V_##name##PD }
+#define FP_OPS(name)                                                   \
+	(const unsigned[4])                                            \
+	{                                                              \
+		V_##name##SS, V_##name##SD, V_##name##PS, V_##name##PD \
+	}
 
 /* Scratch registers; lowerings use FP_R for the result, FP_N and FP_M for operands. */
 enum { FP_R = 0, FP_N = 1, FP_M = 14, FP_T = 15 };
 
-#define FP_NAN 1u /* a NaN is for the handler */
-#define FP_TINY 2u /* 2^emin is for the handler */
+#define FP_NAN 1u   /* a NaN is for the handler */
+#define FP_TINY 2u  /* 2^emin is for the handler */
 #define FP_DIRTY 4u /* the result has bits above the last lane */
 
 struct fp_form fp_form(const struct insn *);

@@ -386,8 +386,7 @@ LOWER(fcvtzs)
 	n = fp_read(t, f, in->rn, FP_N);
 	if (!f.dbl && !f.scalar) {
 		x_v2(x, V_CVTTPS2DQ, FP_R, n);
-		x_v3c(x, V_PCMPEQD, FP_T, FP_R,
-		    fp_const_all(t, f, UINT64_C(0x80000000), 0), 0);
+		x_v3c(x, V_PCMPEQD, FP_T, FP_R, fp_const_all(t, f, UINT64_C(0x80000000), 0), 0);
 		x_movmskps(x, RAX, FP_T);
 		x_test(x, false, RAX, RAX);
 		t_slow(t, CC_NE);
