@@ -137,11 +137,13 @@ def test_periodic_timer(make: Guests, wait: str) -> None:
     start = time.monotonic()
     assert vm.run().exitcode == EXIT_SMCCC
     elapsed = time.monotonic() - start
-    assert vm.get(20) == 100
+    # on a busy host the last ones may come in a row
+    ticks = vm.get(20)
+    assert 100 <= ticks < 200
     assert vm.get(21) == 27
     assert 0.098 < elapsed < 1
     # a WFI exit or an interrupt exit for each, and some to set up
-    assert vm.stat("total number of vm exits") < 100 * 1.5 + 20
+    assert vm.stat("total number of vm exits") < ticks * 1.5 + 20
 
 
 def test_emulated_physical_timer(make: Guests) -> None:

@@ -45,6 +45,14 @@ rd_impdef(struct its_visit *t)
 	return (t->its->error);
 }
 
+static int
+wr_impdef(struct its_visit *t, uint64_t val)
+{
+	(void)val;
+	t->its->error = 0;
+	return (0);
+}
+
 static uint64_t
 rd_cbaser(struct its_visit *t)
 {
@@ -153,7 +161,7 @@ static const struct its_reg its_regs[] = {
 	{ GITS_CTLR, 4, rd_ctlr, wr_ctlr },
 	{ GITS_IIDR, 4, rd_iidr, NULL },
 	{ GITS_TYPER, 8, rd_typer, NULL },
-	{ GITS_IMPDEF, 4, rd_impdef, NULL },
+	{ GITS_IMPDEF, 4, rd_impdef, wr_impdef },
 	{ GITS_CBASER, 8, rd_cbaser, wr_cbaser },
 	{ GITS_CWRITER, 8, rd_cwriter, wr_cwriter },
 	{ GITS_CREADR, 8, rd_creadr, NULL },

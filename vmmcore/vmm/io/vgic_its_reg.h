@@ -15,7 +15,7 @@
 #define GITS_CTLR_QUIESCENT (1u << 31)
 #define GITS_IIDR 0x0004u
 #define GITS_TYPER 0x0008u
-#define GITS_IMPDEF 0x0020u /* ours: the code of the last command that was ignored */
+#define GITS_IMPDEF 0x0020u /* ours: the code of the last command that was ignored; any write: 0 */
 #define GITS_CBASER 0x0080u
 #define GITS_CWRITER 0x0088u
 #define GITS_CWRITER_RETRY UINT64_C(1)
