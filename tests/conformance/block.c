@@ -134,7 +134,7 @@ emit_mem(struct block *b, unsigned n, uint32_t word)
 	if (!hole && rng_below(&b->rng, 8) == 0) /* movk, lsl #48: a tag */
 		emit(b, 0xf2e00000 | rng_below(&b->rng, 256) << 13 | R_BASE);
 	/* off by a little: unaligned where that is allowed */
-	if (!indexed && !hole && row->class != CL_ATOMIC && row->kind == K_MEM &&
+	if (!indexed && !hole && row->family != CL_ATOMIC && row->kind == K_MEM &&
 	    rng_below(&b->rng, 3) == 0)
 		emit(b, 0x91000000 | (1 + rng_below(&b->rng, 15)) << 10 | R_BASE << 5 | R_BASE);
 	emit(b, word);

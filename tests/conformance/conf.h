@@ -51,7 +51,7 @@ struct conf_state {
 struct row {
 	const char *name;
 	uint32_t mask, value;
-	uint8_t class, kind, flags;
+	uint8_t family, kind, flags;
 };
 
 enum row_class { CL_INT, CL_BRANCH, CL_LDST, CL_ATOMIC, CL_FP, CL_SIMD, CL_CRYPTO, CL_SYSTEM };
@@ -156,6 +156,12 @@ void block_input(struct block *, unsigned input);
 
 /* -- what an executor supplies --------------------------------------------------- */
 
+/* FPCR is 0 and FPSR not looked at: what a simulator without them can do. */
+extern bool conf_plain;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 uint32_t *exec_code(void);                   /* CODE_BASE */
 uint64_t *exec_scratch(void);                /* SCRATCH */
 uint32_t exec_head(void);                    /* the first word of a slot */
@@ -165,5 +171,8 @@ void exec_code_changed(void);
 void exec_run(struct conf_state *, uint64_t va);
 
 int conf_main(int argc, char **argv);
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* CONF_H */

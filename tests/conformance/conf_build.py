@@ -127,6 +127,25 @@ def build_guest(out: Path) -> Path:
     return program
 
 
+def build_vixl(out: Path) -> Path:
+    """conf_vixl: Debian's libvixl-dev, an independent simulator (scripts/packages conformance)."""
+    rows.write(out)
+    includes = [f"-I{HERE}", f"-I{out}", "-I/usr/include/vixl"]
+    objects = []
+    for source in SHARED:
+        obj = out / f"vixl-{source.stem}.o"
+        objects.append(obj)
+        if stale(obj, [source, HERE / "conf.h", out / "rows.inc"]):
+            run_tool(["gcc", "-O2", "-D_GNU_SOURCE", *includes, "-c", source, "-o", obj])
+    program = out / "conf_vixl"
+    source = HERE / "exec_vixl.cc"
+    if stale(program, [source, *objects]):
+        flags = ["-O2", "-std=c++17", "-DVIXL_INCLUDE_TARGET_A64", "-DVIXL_CODE_BUFFER_MMAP"]
+        flags.append("-DVIXL_INCLUDE_SIMULATOR_AARCH64")
+        run_tool(["g++", *flags, *includes, source, *objects, "-lvixl", "-o", program])
+    return program
+
+
 def build_fp(out: Path, mutants: bool = False) -> Path:
     """fp_check.so: the arithmetic alone; SoftFloat is found when it is loaded."""
     flags = [*CFLAGS, "-fPIC", "-Wno-unused-function"]

@@ -45,6 +45,8 @@ SKIP = {
     "eret": "not at EL0",
     "wfe": "waits",
     "wfi": "waits",
+    "wfet": "waits",
+    "wfit": "waits",
     "msr_imm": "PSTATE fields of EL1",
     "sys": "cache maintenance and translation: tests/core",
     "sysl": "UNDEFINED",

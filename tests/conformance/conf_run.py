@@ -62,16 +62,17 @@ def unpack(data: bytes) -> dict[str, int]:
 
 @dataclass
 class Executors:
-    """The two programs; `engine` is of our PE."""
+    """The two programs; `engine` is of our PE, `guest` for QEMU unless it is VIXL."""
 
     host: Path
     guest: Path
     engine: str = "interp"
+    vixl: bool = False
 
     def command(self, ours: bool) -> list[str]:
         if ours:
             return [str(self.host), "--engine", self.engine]
-        return [*QEMU, str(self.guest)]
+        return [str(self.guest)] if self.vixl else [*QEMU, str(self.guest)]
 
     def run(self, ours: bool, work: Path, *args: object) -> bytes:
         """One call of an executor: what it wrote."""
@@ -148,9 +149,9 @@ def describe(d: Difference) -> str:
     for name in sorted(d.names):
         a, b = d.ours[name], d.theirs[name]
         if name == "status":
-            lines.append(f"  status ours {STATUS[a]} qemu {STATUS[b]}")
+            lines.append(f"  status ours {STATUS[a]} theirs {STATUS[b]}")
         else:
-            lines.append(f"  {name:5} {d.before[name]:#x} -> ours {a:#x} qemu {b:#x}")
+            lines.append(f"  {name:5} {d.before[name]:#x} -> ours {a:#x} theirs {b:#x}")
     word = d.words[0]
     sources = [f"{k}{word >> lo & 31}" for lo in (5, 16, 10, 0) for k in "xv"]
     known = " ".join(f"{s}={d.before[s]:#x}" for s in dict.fromkeys(sources) if s in d.before)
@@ -232,7 +233,7 @@ def describe_block(ex: Executors, work: Path, seed: int, inputs: int, n: int) ->
         if a != b or before != theirs[at - 2 * STATE.size : at - STATE.size]:
             x, y = unpack(a), unpack(b)
             lines.append(f"  input {i}")
-            lines += [f"  {k:5} ours {x[k]:#x} qemu {y[k]:#x}" for k in NAMES if x[k] != y[k]]
+            lines += [f"  {k:5} ours {x[k]:#x} theirs {y[k]:#x}" for k in NAMES if x[k] != y[k]]
             break
     lines += [f"    {text}" for text in disassemble(words).split("; ")]
     return "\n".join(lines)
@@ -255,8 +256,12 @@ def run_block(ex: Executors, work: Path, seed: int, count: int, inputs: int) -> 
 # -- command line --------------------------------------------------------------------
 
 
-def executors(engine: str | None = None, mutants: bool = False) -> Executors:
+def executors(engine: str | None = None, mutants: bool = False, against: str = "qemu") -> Executors:
+    """Our PE and another model. VIXL has no FPSR and one rounding mode: CONF_PLAIN."""
     out = build.build_dir()
+    if against == "vixl":
+        os.environ["CONF_PLAIN"] = "1"
+        return Executors(build.build_host(out), build.build_vixl(out), vixl=True)
     engine = engine or os.environ.get("CONF_ENGINE", "interp")
     return Executors(build.build_host(out, mutants), build.build_guest(out), engine)
 
@@ -270,6 +275,7 @@ def main(argv: list[str]) -> int:
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--rows", default="")
     parser.add_argument("--engine")
+    parser.add_argument("--against", choices=("qemu", "vixl"), default="qemu")
     args = parser.parse_args(argv)
     size = {k: getattr(args, k) or v for k, v in SIZES[args.size].items()}
     bad = 0
@@ -280,7 +286,7 @@ def main(argv: list[str]) -> int:
         bad += conf_fp.main(["--seed", str(args.seed), "--count", str(count)])
     if args.what in ("decode", "fp"):
         return bad != 0
-    ex = executors(args.engine)
+    ex = executors(args.engine, against=args.against)
     with tempfile.TemporaryDirectory() as tmp:
         work = Path(tmp)
         if args.what in ("insn", "all"):

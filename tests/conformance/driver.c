@@ -13,7 +13,16 @@
 
 #include "conf.h"
 
+bool conf_plain;
 static FILE *out;
+
+static void
+run(struct conf_state *s, uint64_t va)
+{
+	exec_run(s, va);
+	if (conf_plain)
+		s->fpsr = 0;
+}
 
 static void
 scratch_fill(struct rng *r)
@@ -62,7 +71,7 @@ quick_hash(uint64_t h, const struct group *g)
 		h = hash_add(h, s->x[g->xs[i]]);
 	for (i = 0; i < g->nv; i++)
 		h = hash_add(hash_add(h, s->v[g->vs[i]][0]), s->v[g->vs[i]][1]);
-	if (rows[g->row].class == CL_LDST && g->nv != 0)
+	if (rows[g->row].family == CL_LDST && g->nv != 0)
 		for (i = 1; i < 4; i++)
 			h = hash_add(hash_add(h, s->v[(rd + i) & 31][0]), s->v[(rd + i) & 31][1]);
 	h = hash_add(h, s->sp ^ s->x[30]);
@@ -101,7 +110,7 @@ insn_group(struct group *g, uint64_t seed, unsigned n, bool detail)
 			fwrite(g->words, sizeof(g->words), 1, out);
 			fwrite(&g->state, sizeof(g->state), 1, out);
 		}
-		exec_run(&g->state, g->va - 4);
+		run(&g->state, g->va - 4);
 		if (detail) {
 			g->state.mem = scratch_hash(1);
 			fwrite(&g->state, sizeof(g->state), 1, out);
@@ -186,7 +195,7 @@ block_inputs(struct block *b, uint64_t seed, unsigned n, unsigned inputs, bool d
 		block_input(b, i);
 		if (detail)
 			fwrite(&b->state, sizeof(b->state), 1, out);
-		exec_run(&b->state, block_va(n));
+		run(&b->state, block_va(n));
 		b->state.mem = scratch_hash(1);
 		if (detail)
 			fwrite(&b->state, sizeof(b->state), 1, out);
@@ -262,6 +271,7 @@ conf_main(int argc, char **argv)
 	const char *mode = argc > 1 ? argv[1] : "";
 	int i;
 
+	conf_plain = getenv("CONF_PLAIN") != NULL;
 	for (i = 2; i < argc - 1 && i < 10; i++)
 		a[i - 2] = strtoull(argv[i], NULL, 0);
 	if (argc < 4 || (out = fopen(argv[argc - 1], "wb")) == NULL) {

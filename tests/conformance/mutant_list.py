@@ -85,7 +85,12 @@ MUTANTS: list[Mutant] = [
         ),
         ("OP_BRANCH_IF(cbz_w", "RD(uint32_t)", "RD(uint64_t)", "CBZ W of Xt"),
         ("OP_BRANCH_IF(b_cond", "cond_holds(pe, in->a)", "in->a != 15", "B.cond always but NV"),
-        ("OP(blr)\n", "pe_branch(pe, target)", "pe_branch(pe, pe->x[in->rn])", "BLR X30"),
+        (
+            "OP(blr)",
+            "pe_branch_indirect(pe, in, target, true)",
+            "pe_branch_indirect(pe, in, pe->x[in->rn], true)",
+            "BLR X30",
+        ),
     ),
     *_file(
         "exec_sys.c",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,19 +35,25 @@ SEED = 99
 WANTED = 98
 
 
+def find(text: str, wanted: str, start: int) -> re.Match[str] | None:
+    """`wanted` in `text`, however it is laid out."""
+    tokens = re.findall(r"\w+|[^\w\s]", wanted)
+    return re.compile(r"\s*".join(map(re.escape, tokens))).search(text, start)
+
+
 def replace(text: str, number: int, m: Mutant) -> str:
     """`text` with the bug `m` in it, for PE_MUTANT=number."""
-    start = text.find(m.where)
-    at = text.find(m.right, start + len(m.where) if start >= 0 else 0)
-    if start < 0 or at < 0 or at - start > 3000:
+    where = find(text, m.where, 0)
+    right = find(text, m.right, where.end()) if where else None
+    if where is None or right is None or right.start() - where.end() > 3000:
         raise RuntimeError(f"{m.file}: mutant {number} ({m.what}) has no place: {m.where!r}")
-    # A closing parenthesis belongs to what is around.
-    right, wrong, tail = m.right, m.wrong, ""
-    if right.count(")") == right.count("(") + 1 and right.endswith(")"):
-        right, wrong, tail = right[:-1], wrong[:-1], ")"
-    if right.endswith(" ||"):
-        right, wrong, tail = right[:-3], wrong[:-3], " ||"
-    return text[:at] + f"MUT({number}, {right}, {wrong})" + tail + text[at + len(m.right) :]
+    # A closing parenthesis or an operator at the end belongs to what is around.
+    good, bad, tail = right[0], m.wrong, ""
+    if good.count(")") == good.count("(") + 1 and good.endswith(")"):
+        good, bad, tail = good[:-1], bad[:-1], ")"
+    if good.endswith("||"):
+        good, bad, tail = good[:-2], bad[:-2], "||"
+    return f"{text[: right.start()]}MUT({number}, {good}, {bad}){tail}{text[right.end() :]}"
 
 
 def mutate(name: str, text: str) -> str:

@@ -6,6 +6,7 @@ CONF_SEED picks other inputs, CONF_ENGINE the executor of our PE.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import conf_build
@@ -41,9 +42,23 @@ def test_instructions_agree_with_qemu(executors: conf_run.Executors, tmp_path: P
 
 
 @pytest.mark.slow
-def test_blocks_agree_with_qemu(executors: conf_run.Executors, tmp_path: Path) -> None:
+def test_translated_instructions_agree_with_qemu(
+    executors: conf_run.Executors, tmp_path: Path
+) -> None:
+    """The same with the translator, which takes every instruction at its first execution."""
+    size = conf_run.SIZES["small"]
+    jit = replace(executors, engine="jit")
+    tally = conf_run.run_insn(jit, tmp_path, SEED + 1, size["each"], size["tests"] // 8)
+    print(f"seed {SEED + 1}", tally.table(), sep="\n")
+    assert not sum(tally.wrong.values()), "\n".join(tally.reports)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["interp", "jit"])
+def test_blocks_agree_with_qemu(engine: str, executors: conf_run.Executors, tmp_path: Path) -> None:
     """Random blocks of 2 to 64 instructions leave the same registers and memory as in QEMU."""
     size = conf_run.SIZES["small"]
+    executors = replace(executors, engine=engine)
     tally = conf_run.run_block(executors, tmp_path, SEED, size["count"], size["inputs"])
     print(f"seed {SEED}", tally.table(), sep="\n")
     assert not sum(tally.wrong.values()), "\n".join(tally.reports)
