@@ -173,7 +173,7 @@ edge(unsigned f, unsigned w)
 	const uint64_t frac = (UINT64_C(1) << f) - 1;
 	const uint64_t edges[] = { 0, 0, 1, frac, frac + 1, frac + 2, (frac + 1) * 2, one, one + 1,
 		one - 1, one + frac + 1, one - frac - 1, inf - 1, inf - frac - 1, inf, inf | 1,
-		inf | 1 << (f - 9), inf | (frac + 1) / 2, inf | ((frac + 1) / 2 + 77),
+		inf | UINT64_C(1) << (f - 9), inf | (frac + 1) / 2, inf | ((frac + 1) / 2 + 77),
 		one + 30 * (frac + 1), one + 31 * (frac + 1), one + 32 * (frac + 1),
 		one + 62 * (frac + 1), one + 63 * (frac + 1), one + 64 * (frac + 1),
 		one + 31 * (frac + 1) - 1, one + 32 * (frac + 1) - 1, one + 1023 * (frac + 1) / 16,

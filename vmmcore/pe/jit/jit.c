@@ -398,7 +398,9 @@ emit_loop_body(struct tr *t)
 {
 	const struct cold *back = NULL;
 
-	if (t->ncold > 2 * JIT_BLOCK_MAX)
+	/* Room for as much again; out-of-line code takes 300 bytes at most. */
+	if (t->ncold > 2 * JIT_BLOCK_MAX ||
+	    (size_t)(t->x.p - t->j->free) + t->ncold * 300u > ROOM / 2)
 		return;
 	for (unsigned c = 0; c < t->ncold && back == NULL; c++)
 		if (t->cold[c].kind == COLD_TAKEN && (uint32_t)t->cold[c].target == t->start * 4)
@@ -416,7 +418,7 @@ emit_loop_body(struct tr *t)
 	t->loop.at = back->i;
 	t->hf = HF_NONE;
 	t->known = REG_ZR;
-	t->ended = false;
+	t->ended = t->joined = false;
 	emit_body(t);
 }
 
