@@ -26,6 +26,7 @@ _LEVEL_HIGH = 4
 
 _PHANDLE_GIC = 1
 _PHANDLE_CPU = 0x100  # of vCPU 0; clocks have the numbers in between
+_PHANDLE_CACHE = 0x200  # of socket 0
 _PHANDLE_ITS = 2
 GICV2_CPUS = 8
 
@@ -107,7 +108,8 @@ def build_fdt(
 ) -> bytes:
     """The tree for a load record, vCPUs (how many, or their MPIDR affinities) and devices.
 
-    topology: sockets, cores of each, threads of each. conduit: how PSCI is called.
+    topology: sockets, cores of each, threads of each; None: nothing is said of it.
+    conduit: how PSCI is called.
     """
     affinities = mpidrs(cpus) if isinstance(cpus, int) else list(cpus)
     root = Node("")
@@ -163,8 +165,10 @@ def _cpus(root: Node, affinities: list[int], topology: tuple[int, int, int] | No
     cpus = root.add("cpus")
     cpus.set("#address-cells", 2)
     cpus.set("#size-cells", 0)
-    if topology is not None and len(affinities) > 1:
+    per_socket = len(affinities)
+    if topology is not None:
         _cpu_map(cpus.add("cpu-map"), *topology)
+        per_socket //= topology[0]
     for n, aff in enumerate(affinities):
         cpu = cpus.add(f"cpu@{aff:x}")
         cpu.set("device_type", "cpu")
@@ -172,6 +176,15 @@ def _cpus(root: Node, affinities: list[int], topology: tuple[int, int, int] | No
         cpu.set("reg", cells(aff))
         cpu.set("enable-method", "psci")
         cpu.set("phandle", _PHANDLE_CPU + n)
+        cpu.set("next-level-cache", _PHANDLE_CACHE + n // per_socket)
+    # The second level that CLIDR_EL1 tells of: without a word about who shares it Linux
+    # takes it for a core's own, and threads for broken.
+    for n in range(len(affinities) // per_socket):
+        cache = cpus.add(f"l2-cache{n}")
+        cache.set("compatible", "cache")
+        cache.set("cache-level", 2)
+        cache.set("cache-unified", True)
+        cache.set("phandle", _PHANDLE_CACHE + n)
 
 
 def _cpu_map(node: Node, sockets: int, cores: int, threads: int) -> None:

@@ -95,7 +95,10 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
         try:
             shape = (sockets, cores, threads)
             _power_on(vm, config, shape, gic)
-            _device_tree(vm, rec, machine, attached, shape=shape, conduit=conduit, gic=gic)
+            # -c 4 alone says nothing about sockets, so neither does the tree.
+            shaped = any(key in config for key in ("sockets", "cores", "threads"))
+            told = shape if shaped else None
+            _device_tree(vm, rec, machine, attached, shape=told, conduit=conduit, gic=gic)
             how = machine.run()
         finally:
             if machine.stuck:
@@ -365,7 +368,7 @@ def _device_tree(
     machine: Machine,
     attached: list[machdep.Attached],
     *,
-    shape: tuple[int, int, int],
+    shape: tuple[int, int, int] | None,
     conduit: str,
     gic: machdep.Gic,
 ) -> None:

@@ -128,7 +128,8 @@ def debian_sources(files: Mapping[str, str]) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def _machine_sources() -> str:
+def machine_sources() -> str:
+    """What debian_sources() makes of this machine."""
     files: dict[str, str] = {}
     main = Path("/etc/apt/sources.list")
     parts = Path("/etc/apt/sources.list.d")
@@ -227,6 +228,14 @@ class PrivateApt:
             raise FetchError(f"apt-get download {package} brought {len(debs)} files")
         return debs[0]
 
+    def download_with_dependencies(self, packages: list[str]) -> list[Path]:
+        """Fetch packages and all that they depend on; the system they go to is empty."""
+        for package in packages:
+            self.version(package)
+        argv = ["apt-get", "-q", "-y", "--no-install-recommends", "--download-only", "install"]
+        self._run([*argv, *packages], self.env)
+        return sorted((self.root / "cache" / "archives").glob("*.deb"))
+
 
 def _unpack(deb: Path, choose: Mapping[str, str], modules: bool, into: Path) -> None:
     """Take chosen files (path -> new name) and, if asked, wanted modules out of a .deb."""
@@ -257,7 +266,8 @@ def _unpack(deb: Path, choose: Mapping[str, str], modules: bool, into: Path) -> 
 
 
 @contextlib.contextmanager
-def _locked(cache: Path) -> Iterator[None]:
+def locked(cache: Path) -> Iterator[None]:
+    """The cache belongs to the caller."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         fd = os.open(cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -374,10 +384,10 @@ def fetch(name: str, cache: Path | None = None, refresh: bool = False, sources: 
         raise FetchError(f"unknown kernel {name}: one of {', '.join(KERNELS)}")
     cache = cache or cache_dir()
     folder = cache / name
-    with _locked(cache):
+    with locked(cache):
         manifest = _manifest(folder)
         if manifest is None or refresh:
-            sources = sources or _machine_sources()
+            sources = sources or machine_sources()
             if not sources:
                 raise FetchError(
                     "this machine's apt sources name no Debian archive; --sources FILE gives them"

@@ -248,6 +248,7 @@ def words(value: bytes) -> list[int]:
 def test_cpus_are_named_by_mpidr() -> None:
     """reg and unit address of a CPU are its MPIDR affinity, which skips from 15 to 0x100."""
     cpus = node(build(cpus=18), "cpus").children
+    assert cpus.pop().name == "l2-cache0"
     assert [c.name for c in cpus[:2] + cpus[15:]] == [
         "cpu@0",
         "cpu@1",
@@ -282,6 +283,9 @@ def test_the_topology_is_a_cpu_map() -> None:
     tree = devtree.parse(machdep.build_fdt(rec(), 4, [], topology=(2, 2, 1)), "x")
     assert "cpu" in node(tree, "cpus/cpu-map/socket1/cluster0/core1").props
     assert tree.root.find("cpus/cpu-map/socket2") is None
+    caches = [words(c.props["next-level-cache"])[0] for c in node(tree, "cpus").children[1:5]]
+    assert caches[0] == caches[1] != caches[2] == caches[3]
+    assert node(build(cpus=4), "cpus").find("cpu-map") is None
 
 
 def test_the_conduit_of_psci_is_what_was_asked_for() -> None:

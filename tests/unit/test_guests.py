@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bhyvepy.guests import cpio, debian, initramfs
+from bhyvepy.guests import cpio, debian, initramfs, packages
 
 from .bootlib import elf
 
@@ -304,3 +304,57 @@ def test_the_package_is_not_top_level() -> None:
     )
     assert done.returncode == 1
     assert "import bhyvepy.guests" in done.stderr
+
+
+# -- packages --------------------------------------------------------------------
+
+
+def deb(tmp_path: Path, name: str, files: dict[str, str], links: dict[str, str]) -> Path:
+    """A package made by dpkg-deb."""
+    tree = tmp_path / name
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN" / "control").write_text(
+        f"Package: {name}\nVersion: 1\nArchitecture: arm64\nMaintainer: a\nDescription: b\n"
+    )
+    for path, text in files.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+        (tree / path).chmod(0o755)
+    for path, target in links.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).symlink_to(target)
+    out = tmp_path / f"{name}.deb"
+    subprocess.run(["dpkg-deb", "-b", str(tree), str(out)], check=True, capture_output=True)
+    return out
+
+
+def test_packages_become_an_archive_without_their_documentation(tmp_path: Path) -> None:
+    """Programs, libraries and links of all packages; manuals stay out, modes are kept."""
+    one = deb(tmp_path, "one", {"usr/bin/prog": "p", "usr/share/man/man1/prog.1": "m"}, {})
+    two = deb(
+        tmp_path, "two", {"usr/lib/x/libz.so.1.2": "z"}, {"usr/lib/x/libz.so.1": "libz.so.1.2"}
+    )
+    raw = gzip.decompress(packages.pack([one, two]))
+    assert packages.pack([one, two]) == packages.pack([one, two])
+    names = dict(line.split()[::2] for line in read_newc(raw) if len(line.split()) == 3)
+    assert names == {
+        "usr/bin/prog": "p",
+        "usr/lib/x/libz.so.1.2": "z",
+        "usr/lib/x/libz.so.1": "libz.so.1.2",
+    }
+
+
+def test_an_archive_of_packages_is_fetched_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time it comes from the cache, whatever the order of the names."""
+    calls: list[tuple[str, ...]] = []
+
+    def download(names: tuple[str, ...], cache: Path) -> bytes:
+        calls.append(names)
+        return b"archive"
+
+    monkeypatch.setattr(packages, "_download", download)
+    assert packages.archive("b", "a", cache=tmp_path) == b"archive"
+    assert packages.archive("a", "b", cache=tmp_path) == b"archive"
+    assert calls == [("b", "a")]
