@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import os
 import subprocess
 import sys
 import tempfile
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,11 +26,24 @@ CFLAGS = [
 
 
 def build_dir() -> Path:
-    """Where objects are kept between runs: CONF_BUILD, else a folder of this user."""
-    default = Path(tempfile.gettempdir()) / f"bhyvepy-conf-{os.getuid()}"
+    """Where objects are kept between runs: CONF_BUILD, else a folder of this user and tree."""
+    tree = zlib.crc32(str(CORE).encode())
+    default = Path(tempfile.gettempdir()) / f"bhyvepy-conf-{os.getuid()}-{tree:08x}"
     path = Path(os.environ.get("CONF_BUILD", default))
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+def one_at_a_time(build: Callable[..., Path]) -> Callable[..., Path]:
+    """Only one process builds in a folder at a time."""
+
+    @functools.wraps(build)
+    def locked(out: Path, mutants: bool = False) -> Path:
+        with (out / "lock").open("w") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            return build(out, mutants)
+
+    return locked
 
 
 def run_tool(argv: list[str | Path]) -> None:
@@ -98,7 +115,8 @@ def sources_of(out: Path, mutants: bool) -> tuple[Path, Path]:
     return core, out
 
 
-def build_host(out: Path, mutants: bool = False) -> Path:
+@one_at_a_time
+def build_host(out: Path, mutants: bool) -> Path:
     """conf_host; with mutants from a copy of the PE that can be broken (mutants.py)."""
     flags = list(CFLAGS)
     core, out = sources_of(out, mutants)
@@ -117,7 +135,8 @@ def build_host(out: Path, mutants: bool = False) -> Path:
     return program
 
 
-def build_guest(out: Path) -> Path:
+@one_at_a_time
+def build_guest(out: Path, _mutants: bool) -> Path:
     rows.write(out)
     program = out / "conf_guest"
     sources = [*SHARED, HERE / "exec_guest.c"]
@@ -127,7 +146,8 @@ def build_guest(out: Path) -> Path:
     return program
 
 
-def build_vixl(out: Path) -> Path:
+@one_at_a_time
+def build_vixl(out: Path, _mutants: bool) -> Path:
     """conf_vixl: Debian's libvixl-dev, an independent simulator (scripts/packages conformance)."""
     rows.write(out)
     includes = [f"-I{HERE}", f"-I{out}", "-I/usr/include/vixl"]
@@ -146,7 +166,8 @@ def build_vixl(out: Path) -> Path:
     return program
 
 
-def build_fp(out: Path, mutants: bool = False) -> Path:
+@one_at_a_time
+def build_fp(out: Path, mutants: bool) -> Path:
     """fp_check.so: the arithmetic alone; SoftFloat is found when it is loaded."""
     flags = [*CFLAGS, "-fPIC", "-Wno-unused-function"]
     core, out = sources_of(out, mutants)

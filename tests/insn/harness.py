@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,10 @@ def tables() -> list[Path]:
 
 def build_dir() -> Path:
     """Where objects are kept between runs: INSN_BUILD, else a folder of this user."""
-    default = Path(tempfile.gettempdir()) / f"bhyvepy-insn-{os.getuid()}"
+    default = (
+        Path(tempfile.gettempdir())
+        / f"bhyvepy-insn-{os.getuid()}-{zlib.crc32(str(ROOT).encode()):08x}"
+    )
     path = Path(os.environ.get("INSN_BUILD", default))
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
