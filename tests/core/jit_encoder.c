@@ -286,6 +286,8 @@ general(void)
 			say("rorx %s,%s,0x8", d, b);
 			x_pext(&x, w, D, A, B);
 			say("pext %s,%s,%s", d, reg(w, A), b);
+			x_pdep(&x, w, D, A, B);
+			say("pdep %s,%s,%s", d, reg(w, A), b);
 			x_andn(&x, w, D, A, B);
 			say("andn %s,%s,%s", d, reg(w, A), b);
 			for (unsigned c = 0; c < 16; c++) {

@@ -107,6 +107,27 @@ fpsr_in(struct x86 *x)
 	x_here(x, ok);
 }
 
+/* pe->nzcv from the form of translated code to that of C, and back. Uses RCX and RDX. */
+static void
+nzcv_out(struct x86 *x)
+{
+	x_load(x, false, RCX, PE_MEM(nzcv));
+	x_const(x, RDX, RAW_NZCV);
+	x_pext(x, false, RCX, RCX, RDX);
+	x_shift(x, false, X_SHL, RCX, 28);
+	x_store(x, false, PE_MEM(nzcv), RCX);
+}
+
+static void
+nzcv_in(struct x86 *x)
+{
+	x_load(x, false, RCX, PE_MEM(nzcv));
+	x_shift(x, false, X_SHR, RCX, 28);
+	x_const(x, RDX, RAW_NZCV);
+	x_pdep(x, false, RCX, RCX, RDX);
+	x_store(x, false, PE_MEM(nzcv), RCX);
+}
+
 static const uint8_t saved[] = { RBX, RBP, R12, R13, R14, R15 };
 
 static void
@@ -124,6 +145,7 @@ emit_fixed(struct jit *j)
 	x_load(&x, true, R14, PE_MEM(tlb));
 	x_mov(&x, true, RAX, RDX);
 	fpsr_in(&x);
+	nzcv_in(&x);
 	reload(&x);
 	x_rr(&x, false, 0xff, 4, RAX); /* jmp rax */
 
@@ -132,6 +154,7 @@ emit_fixed(struct jit *j)
 	x_rm(&x, true, 0x01, RCX, PE_MEM(count.insns));
 	j->leave = x.p;
 	fpsr_out(&x);
+	nzcv_out(&x);
 	spill(&x);
 	x_alu_imm(&x, true, X_ADD, RSP, 8);
 	for (unsigned i = sizeof(saved); i-- > 0;)
@@ -153,6 +176,7 @@ emit_fixed(struct jit *j)
 
 	/* Call the handler of the struct insn at RAX; flags of the result. */
 	j->call = x.p;
+	nzcv_out(&x);
 	spill(&x);
 	x_alu_imm(&x, true, X_SUB, RSP, 8);
 	x_mov(&x, true, RSI, RAX);
@@ -162,6 +186,7 @@ emit_fixed(struct jit *j)
 	x_rm(&x, false, 0xff, 2, x_memx(RCX, RAX, 3, 0)); /* call */
 	x_alu_imm(&x, true, X_ADD, RSP, 8);
 	reload(&x);
+	nzcv_in(&x);
 	x_load(&x, true, R14, PE_MEM(tlb));
 	x_test(&x, false, RAX, RAX);
 	x_ret(&x);

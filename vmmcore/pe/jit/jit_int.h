@@ -12,8 +12,9 @@
  *		scratch
  *
  * The other guest registers are memory operands. NZCV is in pe->nzcv at every
- * point where anything could look; between a flag setter and its user it may
- * also still be in the host's flags (t->hf).
+ * point where anything could look, in translated code as LAHF and SETO leave
+ * it in AX (RAW_NZCV; jit.c converts around C code); between a flag setter and
+ * its user it may also still be in the host's flags (t->hf).
  */
 #ifndef PE_JIT_JIT_INT_H
 #define PE_JIT_JIT_INT_H
@@ -39,6 +40,15 @@ struct jit {
 	unsigned npool;
 	uint64_t blocks, bytes, resets;
 };
+
+/* Bits of N, Z, C and V in pe->nzcv while translated code runs; others are anything. */
+#define RAW_NZCV 0xc101u
+
+static inline uint32_t
+jit_raw_nzcv(unsigned nzcv)
+{
+	return ((nzcv & 12) << 12 | (nzcv & 2) << 7 | (nzcv & 1));
+}
 
 /* What the host's flags hold besides pe->nzcv. */
 enum hf {

@@ -64,6 +64,14 @@ flags_wanted(const struct tr *t)
 	return (true);
 }
 
+/* Does it test C, alone or with Z? */
+static bool
+tests_carry(const struct insn *in)
+{
+	return (in != NULL && (jit_lowering[in->op].attr & A_READF) != 0 &&
+		(in->a == 2 || in->a == 3 || in->a == 8 || in->a == 9));
+}
+
 void
 t_flags(struct tr *t, enum hf hf)
 {
@@ -74,10 +82,10 @@ t_flags(struct tr *t, enum hf hf)
 		return;
 	if (hf >= HF_FP) {
 		/* Carry and zero, packed, index the NZCV of greater, less, equal, unordered. */
-		const uint64_t less = UINT64_C(0x80000000), greater = 0x20000000;
+		const uint64_t less = jit_raw_nzcv(8), greater = jit_raw_nzcv(2);
 		const uint8_t *nzcv =
 		    v_const(t, hf == HF_FP ? less << 32 | greater : greater << 32 | less,
-			UINT64_C(0x3000000060000000));
+			(uint64_t)jit_raw_nzcv(3) << 32 | jit_raw_nzcv(6));
 
 		x_lahf(x);
 		x_const(x, RCX, 0x4100);
@@ -88,20 +96,21 @@ t_flags(struct tr *t, enum hf hf)
 		return;
 	}
 	/*
-	 * LAHF gives SF ZF - - - - - CF in AH, SETO the overflow in AL: packed
-	 * under 0xc101 they are NZCV. After a subtraction C is the inverse of
-	 * the host's carry.
+	 * LAHF gives SF ZF - - - - - CF in AH, SETO the overflow in AL. After a
+	 * subtraction C is the inverse of the host's carry; it stays so unless
+	 * the next instruction wants to test it.
 	 */
 	if (hf == HF_SUB)
 		x_cmc(x);
 	x_lahf(x);
 	x_setcc(x, CC_O, RAX);
-	x_const(x, RCX, 0xc101);
-	x_pext(x, false, RAX, RAX, RCX);
-	x_rorx(x, false, RAX, RAX, 4);
 	x_store(x, false, PE_MEM(nzcv), RAX);
-	if (hf == HF_SUB)
-		x_cmc(x);
+	if (hf == HF_SUB) {
+		if (tests_carry(t_next(t)))
+			x_cmc(x);
+		else
+			t->hf = HF_ADD;
+	}
 }
 
 /*
@@ -156,7 +165,8 @@ t_cond(struct tr *t, unsigned cond)
 	}
 	/* Bit NZCV of the condition's truth table. */
 	x_load(x, false, RCX, PE_MEM(nzcv));
-	x_shift(x, false, X_SHR, RCX, 28);
+	x_const(x, RAX, RAW_NZCV);
+	x_pext(x, false, RCX, RCX, RAX);
 	x_const(x, RAX, a64_cond[cond]);
 	x_bt(x, RAX, RCX);
 	return (CC_B);

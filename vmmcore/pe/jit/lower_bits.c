@@ -354,7 +354,7 @@ LOWER(adc)
 	g_load(t, w, RAX, in->rn);
 	m = g_read(t, w, in->rm, RDX);
 	/* CF = C, or its inverse for the host's borrow. */
-	x_bt_mem(x, PE_MEM(nzcv), 29);
+	x_bt_mem(x, PE_MEM(nzcv), 8);
 	if (sub)
 		x_cmc(x);
 	x_alu(x, w, sub ? X_SBB : X_ADC, RAX, m);

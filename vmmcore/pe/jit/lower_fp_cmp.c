@@ -66,7 +66,7 @@ LOWER(fccmp)
 	if (no != NULL) {
 		done = x_jmp(x);
 		x_here(x, no);
-		x_store_imm(x, false, PE_MEM(nzcv), (int32_t)((uint32_t)in->b << 28));
+		x_store_imm(x, false, PE_MEM(nzcv), (int32_t)jit_raw_nzcv(in->b));
 		x_here(x, done);
 		t->hf = HF_NONE;
 	}

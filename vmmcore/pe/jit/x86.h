@@ -472,6 +472,13 @@ x_pext(struct x86 *x, bool w, int d, int s, int m)
 	x_vex(x, 2, 2, w, 0xf5, d, s, m);
 }
 
+/* d = the low bits of s put where mask m has ones */
+static inline void
+x_pdep(struct x86 *x, bool w, int d, int s, int m)
+{
+	x_vex(x, 2, 3, w, 0xf5, d, s, m);
+}
+
 /* d = ~s1 & s2 */
 static inline void
 x_andn(struct x86 *x, bool w, int d, int s1, int s2)
