@@ -39,7 +39,7 @@ from bhyvepy.vmexit import (
 PROT_EXEC = 4
 PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC
 MAXCPU = 64
-SEG_NAMES = {0: "sysmem", 1: "bootrom"}
+SEG_NAMES = {0: "sysmem", 1: "bootrom", 2: "stolentime"}
 
 CPUS_ACTIVE = 0
 CPUS_SUSPENDED = 1

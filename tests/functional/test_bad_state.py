@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,9 @@ def test_a_bad_vm_directory(
     check("bhyvectl", ["--vm=vm", "--destroy"], says, 1, env)
 
 
+SCRIPT_S = 120
+
+
 class SmallSpace:
     """Commands in a mount namespace of their own, where the VM directory is a small tmpfs."""
 
@@ -150,14 +154,22 @@ class SmallSpace:
         head = f'mount -t tmpfs -o size={size},mode=700 none "$D" && export BHYVEPY_VMMDIR="$D"\n'
         env = {**self.vmm.env, "D": str(self.vmm.dir), "K": str(OWN_KERNEL)}
         env["PATH"] = f"{BIN}:{env['PATH']}"
-        return subprocess.run(
+        proc = subprocess.Popen(
             [*self.unshare, "/bin/sh", "-c", head + body],
             env=env,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
-            check=False,
+            start_new_session=True,
         )
+        try:
+            out, err = proc.communicate(timeout=SCRIPT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(proc.pid, signal.SIGKILL)
+            out, err = proc.communicate()
+            raise AssertionError(f"not done in {SCRIPT_S} s: {out}{err}") from None
+        return subprocess.CompletedProcess(proc.args, proc.returncode, out, err)
 
 
 @pytest.fixture
@@ -213,7 +225,7 @@ def test_a_directory_that_fills_up_while_the_guest_runs(small: SmallSpace) -> No
         "64m",
         'bhyveload -k "$K" -m 60M vm || exit\n'
         'dd if=/dev/zero of="$D/.filler" bs=1M count=40 2>/dev/null\n'
-        '(sleep 1; echo "fill 20"; while sleep 0.2; do echo; done) 2>&- |'
+        '(while sleep 0.5; do echo "fill 20"; done) 2>&- |'
         ' bhyve -b vm; echo "status $?"\n'
         "bhyvectl --vm=vm --destroy; echo $?",
     )
@@ -242,7 +254,8 @@ def test_a_read_only_disk(small: SmallSpace) -> None:
         'mkdir "$D/.m" && mount -t tmpfs none "$D/.m" && truncate -s 1M "$D/.m/disk"\n'
         'mount -o remount,ro "$D/.m"\n'
         'bhyve -s "3,virtio-blk,$D/.m/disk" vm; echo "status $?"\n'
-        '(sleep 1; echo off) | bhyve -b -s "3,virtio-blk,$D/.m/disk,ro" vm; echo "status $?"',
+        "(while sleep 0.5; do echo off; done) 2>&- |"
+        ' bhyve -b -s "3,virtio-blk,$D/.m/disk,ro" vm; echo "status $?"',
     )
     assert re.findall(r"status (\d)", done.stdout) == ["4", "1"]
     one_line(done.stderr, r"disk .*: not writable; add ,ro to only read it")
