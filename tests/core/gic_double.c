@@ -29,10 +29,13 @@ const struct sysreg sysregs[SR_COUNT] = {
 		.rd = (rdf),                                          \
 		.wr = (wrf),                                          \
 		.trap = (tr) },
+/* with every feature */
+#define SYSREG_FEAT(feat, ...) SYSREG(__VA_ARGS__)
 #include "pe/sysreg_gic.def"
 #include "pe/sysreg_timer.def"
 	SYSREG(HCR_EL2, 3, 4, 1, 1, 0, SR_RW2, 0, UINT64_MAX, NULL, NULL, NULL)
 #undef SYSREG
+#undef SYSREG_FEAT
 };
 
 struct machine {

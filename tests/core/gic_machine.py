@@ -78,7 +78,7 @@ _lib: tuple[cffi.FFI, Any] | None = None
 
 def _encodings() -> dict[str, int]:
     """MRS encodings by register name, from the tables themselves."""
-    row = re.compile(r"^SYSREG\((\w+), (\d), (\d), (\d+), (\d+), (\d)", re.M)
+    row = re.compile(r"^SYSREG(?:_FEAT\(\w+, |\()(\w+), (\d), (\d), (\d+), (\d+), (\d)", re.M)
     regs = {}
     for name in ("sysreg_gic.def", "sysreg_timer.def"):
         for m in row.finditer((CORE / "pe" / name).read_text()):

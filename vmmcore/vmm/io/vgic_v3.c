@@ -342,8 +342,14 @@ load(struct vgic_visit *v, struct hypctx *hypctx, const struct cand *c)
 	} else if (pending && !irq->edge && (irq->level || irq->hw)) {
 		lr |= ICH_LR_EOI;
 	}
-	if (irq->active)
+	if (irq->active) {
 		lr |= ICH_LR_ACTIVE;
+		if (pending && irq->target != (int)hypctx->vcpuid) {
+			/* the next one is another vCPU's: look again at the end of this one */
+			pending = false;
+			lr |= ICH_LR_EOI;
+		}
+	}
 	if (pending) {
 		lr |= ICH_LR_PENDING;
 		cpu->lr_pending |= UINT32_C(1) << i;
