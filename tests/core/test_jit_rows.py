@@ -24,6 +24,7 @@ import conf_rows  # noqa: E402
 EACH = 32  # encodings of a row
 TESTS = 32  # inputs of an encoding
 BLOCKS = 6000
+PROGRAMS = 4000
 # What the host may have: everything it has, AVX2 without the extensions, only BMI2.
 HOSTS = {"all": "~0u", "avx2": "HOST_AVX2", "plain": "0"}
 
@@ -82,3 +83,24 @@ def test_blocks_translated_are_as_interpreted(host: str, tmp_path: Path) -> None
     wrong = [i for i, (a, b) in enumerate(zip(interp, jit, strict=True)) if a != b]
     assert not wrong, wrong[:10]
     assert len({*interp}) > BLOCKS // 2
+
+
+def test_accesses_that_share_a_translation_are_as_interpreted(tmp_path: Path) -> None:
+    """Loads and stores near each other, over page boundaries and moving bases, do the same."""
+    out = conf_build.build_dir()
+    executor("all")
+    core = conf_build.CORE
+    sources, _ = conf_build.pe_sources(core, out)
+    objects = [out / f"{s.parent.name}-{s.stem}.o" for s in [*sources, CONFORMANCE / "exec_host.c"]]
+    includes = [f"-I{d}" for d in (core, core / "include", out, CONFORMANCE)]
+    program = tmp_path / "group"
+    source = Path(__file__).with_name("jit_group.c")
+    compiler = ["gcc", *conf_build.CFLAGS, *includes]
+    conf_build.run_tool([*compiler, source, *objects, "-o", program, "-lm", "-pthread"])
+    found = []
+    for engine in ("interp", "jit"):
+        argv = [str(program), "--engine", engine, "1", str(PROGRAMS)]
+        done = subprocess.run(argv, check=True, capture_output=True, text=True)
+        found.append(done.stdout.split())
+    assert len(set(found[0])) == PROGRAMS
+    assert [i for i, (a, b) in enumerate(zip(*found, strict=True)) if a != b] == []

@@ -17,6 +17,7 @@
 #include "pe/codecache.h"
 
 #define CODE_SIZE (64u << 20)
+#define FRAME ((int32_t)(8 * GROUP_SLOTS + 8)) /* with six registers: aligned */
 #define FIXED 4096u  /* for the fixed code */
 #define ROOM 65536u  /* more than one block can need */
 #define THRESHOLD 6u /* executions before translation */
@@ -139,7 +140,7 @@ emit_fixed(struct jit *j)
 	j->enter = x.p;
 	for (unsigned i = 0; i < sizeof(saved); i++)
 		x_push(&x, saved[i]);
-	x_alu_imm(&x, true, X_SUB, RSP, 8);
+	x_alu_imm(&x, true, X_SUB, RSP, FRAME);
 	x_lea(&x, true, R15, x_mem(RDI, PE_BIAS));
 	x_mov(&x, true, R13, RSI);
 	x_load(&x, true, R14, PE_MEM(tlb));
@@ -156,7 +157,7 @@ emit_fixed(struct jit *j)
 	fpsr_out(&x);
 	nzcv_out(&x);
 	spill(&x);
-	x_alu_imm(&x, true, X_ADD, RSP, 8);
+	x_alu_imm(&x, true, X_ADD, RSP, FRAME);
 	for (unsigned i = sizeof(saved); i-- > 0;)
 		x_pop(&x, saved[i]);
 	x_ret(&x);
@@ -375,6 +376,17 @@ emit_cold(struct tr *t, const struct cold *c)
 		x_const(x, RAX, c->i * 4);
 		x_patch(x, x_jmp(x), t->j->step);
 		break;
+	case COLD_SPLIT:
+		v_store_all(t, &c->v);
+		x_lea(x, true, RAX, x_mem(R13, (int32_t)(c->i * sizeof(struct insn))));
+		x_call(x, jit_uses_fpsr(t->page->insn[c->i].op) ? t->j->call_fp : t->j->call);
+		leave = x_jcc(x, CC_NE);
+		t_count(t);
+		t_goto(t, (int32_t)(c->i * 4 + 4));
+		x_here(x, leave);
+		x_const(x, RCX, c->i - t->start + 1);
+		x_patch(x, x_jmp(x), t->j->leave_count);
+		break;
 	case COLD_TAKEN:
 		if (loop_fits(t, c)) {
 			emit_loop(t, c);
@@ -393,6 +405,8 @@ emit_body(struct tr *t)
 {
 	unsigned i;
 
+	memset(t->member, 0, sizeof(t->member));
+	memset(t->slot_end, 0, sizeof(t->slot_end));
 	for (i = t->start; i < CODEPAGE_INSNS && i - t->start < t->j->block_max && !t->ended; i++) {
 		const struct insn *in = &t->page->insn[i];
 

@@ -62,9 +62,13 @@ enum hf {
 /*
  * SLOW calls the handler, STEP leaves to the interpreter before the instruction.
  * CODE has t_cold_code's function emit something first, which may go back to
- * where the jump came from; behind it, it is SLOW.
+ * where the jump came from; behind it, it is SLOW. SPLIT calls the handler and
+ * leaves the block.
  */
-enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN, COLD_STEP, COLD_CODE };
+enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN, COLD_STEP, COLD_SPLIT, COLD_CODE };
+
+/* Results of looks into the TLB that are kept, at RSP (lower_group.c). */
+#define GROUP_SLOTS 8u
 
 /*
  * V registers that are in host registers at a point of the block: xmm2 to
@@ -119,6 +123,8 @@ struct tr {
 	struct vcache v;
 	bool fp_ok;    /* fp_trapped was checked in this block */
 	bool fp_plain; /* and that FPCR is 0 */
+	uint8_t member[JIT_BLOCK_MAX]; /* by instruction: uses slot - 1, or 0 */
+	uint8_t slot_end[GROUP_SLOTS]; /* after the last use, in instructions */
 	bool joined;   /* the instruction before is left to this one */
 	struct loop loop;
 	unsigned ncold;

@@ -79,7 +79,37 @@ LOWER(vstore_pair);
  * [RAX + RDX] is the memory of `len` bytes there (RCX is used).
  */
 void g_address(struct tr *, const struct insn *, int32_t disp);
-struct x86_mem g_translate(struct tr *, unsigned len, bool write);
+/* Misses go to out-of-line code of this kind: COLD_SLOW, COLD_SPLIT. */
+struct x86_mem g_translate(struct tr *, unsigned len, bool write, enum cold_kind);
+
+/*
+ * lower_group.c: the memory operand of `in`, when it shares a look into the TLB
+ * with others. RAX, RCX, RDX are used; RAX and RDX must stay.
+ */
+bool g_grouped(struct tr *, const struct insn *in, struct x86_mem *);
+
+enum mode { M_OFFSET, M_POST, M_PRE, M_REG };
+
+/* Addressing mode of a single-register access by its encoding (C4.1.94). */
+static inline enum mode
+mode_of(uint32_t word)
+{
+	static const uint8_t mode[4] = { M_OFFSET, M_POST, M_OFFSET, M_PRE };
+
+	if ((word & (1u << 24)) != 0)
+		return (M_OFFSET);
+	if ((word & (1u << 21)) != 0)
+		return (M_REG);
+	return (mode[FIELD(word, 10, 2)]);
+}
+
+static inline enum mode
+pair_mode_of(uint32_t word)
+{
+	static const uint8_t mode[4] = { M_OFFSET, M_POST, M_OFFSET, M_PRE };
+
+	return (mode[FIELD(word, 23, 2)]);
+}
 
 /* Is this op the 64-bit form? Its word says so in bit 31. */
 static inline bool

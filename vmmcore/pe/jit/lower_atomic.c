@@ -23,7 +23,7 @@ operand(struct tr *t, const struct insn *in, bool write)
 		x_test_imm8(x, RAX, (1u << size) - 1);
 		t_slow(t, CC_NE);
 	}
-	return (g_translate(t, 1u, write));
+	return (g_translate(t, 1u, write, COLD_SLOW));
 }
 
 /* LDAR, LDAPR */

@@ -5,39 +5,6 @@
  */
 #include "pe/jit/lower.h"
 
-enum mode { M_OFFSET, M_POST, M_PRE, M_REG };
-
-/* Addressing mode of a single-register access by its encoding (C4.1.94). */
-static enum mode
-mode_of(uint32_t word)
-{
-	if ((word & (1u << 24)) != 0)
-		return (M_OFFSET);
-	if ((word & (1u << 21)) != 0)
-		return (M_REG);
-	switch (FIELD(word, 10, 2)) {
-	case 1:
-		return (M_POST);
-	case 3:
-		return (M_PRE);
-	default:
-		return (M_OFFSET);
-	}
-}
-
-static enum mode
-pair_mode_of(uint32_t word)
-{
-	switch (FIELD(word, 23, 2)) {
-	case 1:
-		return (M_POST);
-	case 3:
-		return (M_PRE);
-	default:
-		return (M_OFFSET);
-	}
-}
-
 void
 g_address(struct tr *t, const struct insn *in, int32_t disp)
 {
@@ -96,7 +63,7 @@ address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
 
 /* RAX is the address; afterwards [RAX + RDX] is the memory. Uses RCX. */
 struct x86_mem
-g_translate(struct tr *t, unsigned len, bool write)
+g_translate(struct tr *t, unsigned len, bool write, enum cold_kind kind)
 {
 	struct x86 *x = &t->x;
 	int32_t table =
@@ -110,20 +77,31 @@ g_translate(struct tr *t, unsigned len, bool write)
 		x_mov(x, true, RDX, RAX);
 	x_alu_imm(x, true, X_AND, RDX, -4096);
 	x_alu_mem(x, true, X_CMP, RDX, x_memx(R14, RCX, 0, table));
-	t_slow(t, CC_NE);
+	t_cold(t, kind, x_jcc(x, CC_NE), 0);
 	x_load(x, true, RDX, x_memx(R14, RCX, 0, table + 8));
 	return (x_memx(RAX, RDX, 0, 0));
 }
 
-/* The base register after a post- or pre-indexed access; RAX is the address. */
+/* The memory operand of a load or store. */
+static struct x86_mem
+access(
+    struct tr *t, const struct insn *in, enum mode mode, unsigned scale, unsigned len, bool write)
+{
+	struct x86_mem m;
+
+	if (g_grouped(t, in, &m))
+		return (m);
+	address(t, in, mode, scale);
+	return (g_translate(t, len, write, COLD_SLOW));
+}
+
+/* The base register after a post- or pre-indexed access. */
 static void
 write_back(struct tr *t, const struct insn *in, enum mode mode)
 {
 	struct x86 *x = &t->x;
 
-	if (mode == M_PRE)
-		g_commit(t, in->rn, RAX);
-	else if (mode == M_POST) {
+	if (mode == M_PRE || mode == M_POST) {
 		if (jit_map[in->rn] >= 0)
 			x_alu_imm(x, true, X_ADD, jit_map[in->rn], in->imm);
 		else
@@ -149,8 +127,7 @@ LOWER(load)
 		t_handler(t, in);
 		return;
 	}
-	address(t, in, mode, size);
-	m = g_translate(t, 1u << size, false);
+	m = access(t, in, mode, size, 1u << size, false);
 	if (opc == 1)
 		x_zload(x, d, m, 1u << size);
 	else
@@ -171,8 +148,7 @@ LOWER(store)
 		t_handler(t, in);
 		return;
 	}
-	address(t, in, mode, size);
-	m = g_translate(t, 1u << size, true);
+	m = access(t, in, mode, size, 1u << size, true);
 	s = g_read(t, true, in->rd, RCX);
 	switch (size) {
 	case 0:
@@ -201,11 +177,10 @@ LOWER(load_pair)
 		t_handler(t, in);
 		return;
 	}
-	address(t, in, mode, 0);
-	m = g_translate(t, w ? 16 : 8, false);
+	m = access(t, in, mode, 0, w ? 16 : 8, false);
 	x_load(x, w, a, m);
 	g_commit(t, in->rd, a);
-	m.disp = w ? 8 : 4;
+	m.disp += w ? 8 : 4;
 	x_load(x, w, b, m);
 	g_commit(t, in->ra, b);
 	write_back(t, in, mode);
@@ -223,11 +198,10 @@ LOWER(store_pair)
 		t_handler(t, in);
 		return;
 	}
-	address(t, in, mode, 0);
-	m = g_translate(t, w ? 16 : 8, true);
+	m = access(t, in, mode, 0, w ? 16 : 8, true);
 	s = g_read(t, true, in->rd, RCX);
 	x_store(x, w, m, s);
-	m.disp = w ? 8 : 4;
+	m.disp += w ? 8 : 4;
 	s = g_read(t, true, in->ra, RCX);
 	x_store(x, w, m, s);
 	write_back(t, in, mode);
@@ -286,8 +260,7 @@ LOWER(vload)
 	struct x86_mem m;
 
 	v_check(t);
-	address(t, in, mode, log2);
-	m = g_translate(t, 1u << log2, false);
+	m = access(t, in, mode, log2, 1u << log2, false);
 	vector_load(t, log2, in->rd, m);
 	write_back(t, in, mode);
 }
@@ -300,8 +273,7 @@ LOWER(vstore)
 
 	v_check(t);
 	(void)v_read(t, in->rd);
-	address(t, in, mode, log2);
-	m = g_translate(t, 1u << log2, true);
+	m = access(t, in, mode, log2, 1u << log2, true);
 	vector_store(t, log2, in->rd, m);
 	write_back(t, in, mode);
 }
@@ -317,10 +289,9 @@ LOWER(vload_pair)
 		return;
 	}
 	v_check(t);
-	address(t, in, mode, 0);
-	m = g_translate(t, 2u << log2, false);
+	m = access(t, in, mode, 0, 2u << log2, false);
 	vector_load(t, log2, in->rd, m);
-	m.disp = 1 << log2;
+	m.disp += 1 << log2;
 	vector_load(t, log2, in->ra, m);
 	write_back(t, in, mode);
 }
@@ -334,10 +305,9 @@ LOWER(vstore_pair)
 	v_check(t);
 	(void)v_read(t, in->rd);
 	(void)v_read(t, in->ra);
-	address(t, in, mode, 0);
-	m = g_translate(t, 2u << log2, true);
+	m = access(t, in, mode, 0, 2u << log2, true);
 	vector_store(t, log2, in->rd, m);
-	m.disp = 1 << log2;
+	m.disp += 1 << log2;
 	vector_store(t, log2, in->ra, m);
 	write_back(t, in, mode);
 }

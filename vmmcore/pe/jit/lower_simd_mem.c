@@ -12,7 +12,7 @@ begin(struct tr *t, const struct insn *in, unsigned len, bool load)
 {
 	v_check(t);
 	g_address(t, in, 0);
-	return (g_translate(t, len, !load));
+	return (g_translate(t, len, !load, COLD_SLOW));
 }
 
 /* Post-index: by the length, or by a register. */
@@ -317,7 +317,7 @@ LOWER(v_ldr_lit)
 
 	v_check(t);
 	t_pc(t, RAX, (int64_t)t_off(t) + in->imm);
-	m = g_translate(t, 1u << log2, false);
+	m = g_translate(t, 1u << log2, false, COLD_SLOW);
 	d = v_write(t, in->rd);
 	if (log2 == 2)
 		x_movd_load(&t->x, d, m);

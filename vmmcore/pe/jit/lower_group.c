@@ -1,0 +1,201 @@
+/*
+ * One look into the TLB for several accesses: loads, or stores, of a block that
+ * have the same base register and lie close together. The first of them checks
+ * the page of all and keeps what is to be added to an address on the stack; the
+ * others take it from there and cannot miss.
+ *
+ * What the first one finds holds until the block ends: translations change in
+ * handlers that leave, or at polls. Where the check fails the handler does the
+ * first access, and the block is left behind it.
+ *
+ * Not here: the accesses themselves (lower_mem.c).
+ */
+#include "pe/jit/lower.h"
+
+/* How a load or store of lower_mem.c addresses memory. */
+struct access {
+	bool write, vector, pair;
+	enum mode mode;
+	int32_t len;
+};
+
+static bool
+decode(const struct insn *in, struct access *a)
+{
+	lower_fn fn = jit_lowering[in->op].fn;
+	uint32_t word = in->word;
+
+	a->vector = FIELD(word, 26, 1) != 0;
+	if (fn == lower_load || fn == lower_store || fn == lower_vload || fn == lower_vstore) {
+		a->pair = false;
+		a->write = fn == lower_store || fn == lower_vstore;
+		a->mode = mode_of(word);
+		a->len = 1 << (FIELD(word, 30, 2) | (a->vector ? FIELD(word, 23, 1) << 2 : 0));
+	} else if (fn == lower_load_pair || fn == lower_store_pair || fn == lower_vload_pair ||
+		   fn == lower_vstore_pair) {
+		a->pair = true;
+		a->write = fn == lower_store_pair || fn == lower_vstore_pair;
+		a->mode = pair_mode_of(word);
+		a->len = a->vector ? 8 << FIELD(word, 30, 2) : is_x(in) ? 16 : 8;
+	} else
+		return (false);
+	/* Those that lower_mem.c leaves to their handlers. */
+	if (a->pair && !a->write && in->rd == in->ra)
+		return (false);
+	return (a->vector || (a->mode != M_POST && a->mode != M_PRE) ||
+		(in->rd != in->rn && !(a->pair && in->ra == in->rn)));
+}
+
+/* Does this instruction, which is not a load or store, write general register r? */
+static bool
+writes(const struct insn *in, unsigned r)
+{
+	uint32_t word = in->word;
+
+	if (in->rd != r)
+		return (false);
+	if (FIELD(word, 25, 3) != 7)
+		return (true);
+	/* Scalar floating point may convert to one, copies may move to one. */
+	return (FIELD(word, 24, 5) == 0x1e || FIELD(word, 21, 8) == 0x70);
+}
+
+/* Bytes that n accesses may lie apart: far ones are on two pages more often. */
+static int32_t
+reach(unsigned n)
+{
+	return (n < 8 ? (int32_t)(128 * n) : 1024);
+}
+
+/*
+ * Find what can share the look of `in`, whose bytes are [*lo, *hi) from its
+ * base register now; mark it as a user of slot `slot`. The last one, or NULL.
+ */
+static const struct insn *
+scan(struct tr *t, const struct insn *in, const struct access *first, unsigned slot, int32_t *lo,
+    int32_t *hi)
+{
+	const struct insn *start = &t->page->insn[t->start], *end = start + t->j->block_max;
+	const struct insn *last = NULL;
+	const unsigned base = in->rn;
+	struct access a = *first;
+	unsigned members = 1;
+	int32_t moved = 0; /* the base register since then */
+
+	if (end > &t->page->insn[CODEPAGE_INSNS])
+		end = &t->page->insn[CODEPAGE_INSNS];
+	for (const struct insn *n = in; n < end; n++) {
+		unsigned class = (unsigned)FIELD(n->word, 25, 4);
+		lower_fn fn = jit_lowering[n->op].fn;
+
+		if (fn == NULL || (jit_lowering[n->op].attr & A_LAST) != 0)
+			break;
+		if ((class & 5) == 4) {
+			if (n != in && !decode(n, &a))
+				break;
+			if (n != in && n->rn == base && a.mode != M_REG &&
+			    a.write == first->write) {
+				int32_t from = moved + (a.mode == M_POST ? 0 : n->imm);
+				int32_t new_lo = from < *lo ? from : *lo;
+				int32_t new_hi = from + a.len > *hi ? from + a.len : *hi;
+
+				if (new_hi - new_lo <= reach(members + 1)) {
+					*lo = new_lo;
+					*hi = new_hi;
+					members++;
+					t->member[n - start] = (uint8_t)(slot + 1);
+					last = n;
+				}
+			}
+			if (n->rn == base && (a.mode == M_POST || a.mode == M_PRE))
+				moved += n->imm;
+			if (!a.vector && !a.write && (n->rd == base || (a.pair && n->ra == base)))
+				break;
+		} else if ((class & 14) == 10) {
+			if (fn != lower_b_cond && fn != lower_cbz && fn != lower_tbz &&
+			    fn != lower_nop)
+				break;
+		} else if (writes(n, base)) {
+			if (n->rn != base || (fn != lower_add_imm && fn != lower_sub_imm) ||
+			    !is_x(n))
+				break;
+			moved += fn == lower_add_imm ? n->imm : -n->imm;
+		}
+		/* A base that goes far, or an SP that is not aligned any more. */
+		if (moved < -4096 || moved > 4096 || (base == REG_SP && moved % 16 != 0))
+			break;
+	}
+	return (last);
+}
+
+/* Slots are on the stack (jit.c); one is free when its last user lies behind. */
+static unsigned
+free_slot(const struct tr *t)
+{
+	unsigned i = t->i - t->start;
+
+	for (unsigned s = 0; s < GROUP_SLOTS; s++)
+		if (t->slot_end[s] <= i)
+			return (s);
+	return (GROUP_SLOTS);
+}
+
+/* RAX = base register + disp */
+static void
+load_base(struct tr *t, unsigned base, int32_t disp)
+{
+	int n = jit_map[base];
+
+	if (n < 0) {
+		x_load(&t->x, true, RAX, g_mem(base));
+		n = RAX;
+		if (disp == 0)
+			return;
+	}
+	x_lea(&t->x, true, RAX, x_mem(n, disp));
+}
+
+bool
+g_grouped(struct tr *t, const struct insn *in, struct x86_mem *m)
+{
+	struct x86 *x = &t->x;
+	unsigned at = t->i - t->start, slot;
+	const struct insn *last;
+	struct access a;
+	int32_t disp, lo, hi;
+
+	if (!decode(in, &a) || a.mode == M_REG)
+		return (false);
+	disp = a.mode == M_POST ? 0 : in->imm;
+	if (t->member[at] != 0) {
+		bool overwritten = a.pair && !a.write && !a.vector && in->rd == in->rn;
+
+		slot = t->member[at] - 1u;
+		if (jit_map[in->rn] >= 0 && !overwritten)
+			*m = x_memx(jit_map[in->rn], RDX, 0, disp);
+		else {
+			load_base(t, in->rn, 0);
+			*m = x_memx(RAX, RDX, 0, disp);
+		}
+		x_load(x, true, RDX, x_mem(RSP, (int32_t)(8 * slot)));
+		return (true);
+	}
+	slot = free_slot(t);
+	if (slot == GROUP_SLOTS)
+		return (false);
+	lo = disp;
+	hi = disp + a.len;
+	last = scan(t, in, &a, slot, &lo, &hi);
+	if (last == NULL)
+		return (false);
+	t->slot_end[slot] = (uint8_t)(last - &t->page->insn[t->start] + 1);
+	if (in->rn == REG_SP) {
+		x_test_imm8(x, jit_map[REG_SP], 15);
+		t_cold(t, COLD_SPLIT, x_jcc(x, CC_NE), 0);
+	}
+	load_base(t, in->rn, lo);
+	*m = g_translate(t, (unsigned)(hi - lo), a.write, COLD_SPLIT);
+	m->disp = disp - lo;
+	x_store(x, true, x_mem(RSP, (int32_t)(8 * slot)), RDX);
+	return (true);
+}
