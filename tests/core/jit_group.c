@@ -22,10 +22,11 @@ pick(uint32_t n)
 	return (rng_below(&rng, n));
 }
 
+/* Now and then a base register, which a load then spoils. */
 static uint32_t
 reg(void)
 {
-	return (5 + pick(25));
+	return (pick(64) == 0 ? 1 + pick(4) : 5 + pick(25));
 }
 
 /* LDR and STR of 1 to 16 bytes, imm9, with or without change of the base. */
@@ -69,8 +70,9 @@ word(uint32_t base)
 		return (base == 31 ? NOP : 0xd27c0000 | base << 5 | base);
 	case 3: /* CBNZ over the next */
 		return (0xb5000040 | reg());
-	case 4: /* ADD V, which has the number of a base */
-		return (0x4e208400 | reg() << 5 | pick(4));
+	case 4: /* ADD V, which has the number of a base; UMOV X, V.D[1] */
+		return (pick(2) ? 0x4e208400 | reg() << 5 | pick(4)
+				: 0x4e183c00 | pick(32) << 5 | reg());
 	default:
 		return (pick(3) == 0 ? single(base) : pair(base));
 	}
