@@ -18,9 +18,9 @@
 
 #define CODE_SIZE (64u << 20)
 #define FRAME ((int32_t)(8 * GROUP_SLOTS + 8)) /* with six registers: aligned */
-#define FIXED 4096u  /* for the fixed code */
-#define ROOM 65536u  /* more than one block can need */
-#define THRESHOLD 6u /* executions before translation */
+#define FIXED 4096u                            /* for the fixed code */
+#define ROOM 65536u                            /* more than one block can need */
+#define THRESHOLD 6u                           /* executions before translation */
 
 /* x0 x1 x2 x3 x4 x8 x19 x20 SP */
 const signed char jit_map[34] = { RBX, RBP, RSI, RDI, R8, -1, -1, -1, R9, -1, -1, -1, -1, -1, -1,

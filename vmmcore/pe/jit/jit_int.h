@@ -121,11 +121,11 @@ struct tr {
 	unsigned known_at;
 	uint64_t known_value;
 	struct vcache v;
-	bool fp_ok;    /* fp_trapped was checked in this block */
-	bool fp_plain; /* and that FPCR is 0 */
+	bool fp_ok;                    /* fp_trapped was checked in this block */
+	bool fp_plain;                 /* and that FPCR is 0 */
 	uint8_t member[JIT_BLOCK_MAX]; /* by instruction: uses slot - 1, or 0 */
 	uint8_t slot_end[GROUP_SLOTS]; /* after the last use, in instructions */
-	bool joined;   /* the instruction before is left to this one */
+	bool joined;                   /* the instruction before is left to this one */
 	struct loop loop;
 	unsigned ncold;
 	struct cold cold[4 * JIT_BLOCK_MAX];
