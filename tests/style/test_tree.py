@@ -12,7 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAX_LINES = 800
 # Files over the limit -> why they are not two files.
-LONG: dict[str, str] = {}
+LONG: dict[str, str] = {
+    "guests/tests/gic.c": "the checks of one guest share its interrupts and counters",
+}
 
 SOURCE = {".c", ".h", ".inc", ".def", ".decode", ".S", ".py", ".pyi", ".lds"}
 # Where a comment may begin.
