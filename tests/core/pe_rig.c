@@ -10,6 +10,7 @@
  *	g ENC			MRS at EL2: "g VALUE" or "g -"
  *	x N VALUE		a general register
  *	sys ENC XT		TLBI, AT, IC: "sys 0" or "sys -"
+ *	p ..., psys ...		the same two without an answer
  *	run			ERET: "run VEC ESR2 FAR2 HPFAR ELR2 SPSR2 ESR1 FAR1 ELR1 SPSR1",
  *				then "x" and x0 to x30
  *	regs			the table of registers, a line each
@@ -18,16 +19,18 @@
  * Numbers are hexadecimal, encodings PE_SYSREG().
  */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "pe/pauth.h"
 #include "pe/sysreg.h"
 
 #define MEM_SIZE UINT64_C(0x4000000)
-#define LOG_BUDGET 100000
+#define PATIENCE_S 1
 
 static char *mem;
 static struct pe *pe;
@@ -41,14 +44,20 @@ pa2hva(void *ctx, uint64_t pa, size_t len, int prot)
 	return (pa < MEM_SIZE && len <= MEM_SIZE - pa ? mem + pa : NULL);
 }
 
-/* Time moves by reading it; a guest that hangs is ended by the poke below. */
+/* Time moves by reading it. */
 static uint64_t
 counter(void *ctx)
 {
 	(void)ctx;
-	if (++ticks % LOG_BUDGET == 0)
-		pe_poke(pe);
-	return (ticks);
+	return (++ticks);
+}
+
+/* A guest that hangs is interrupted, if HCR_EL2.IMO lets it. */
+static void
+on_alarm(int signum)
+{
+	(void)signum;
+	pe_poke(pe);
 }
 
 static uint64_t
@@ -79,9 +88,12 @@ fresh(uint64_t features, unsigned vmid_bits, bool jit)
 static void
 run(void)
 {
-	int vec = pe_run(pe);
 	const struct pe_gpr *g = pe_gpr(pe);
+	int vec;
 
+	(void)alarm(PATIENCE_S);
+	vec = pe_run(pe);
+	(void)alarm(0);
 	printf("run %x %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64
 	       " %" PRIx64 " %" PRIx64 " %" PRIx64 "\nx",
 	    (unsigned)vec, mrs(PE_SYSREG(3, 4, 5, 2, 0)), mrs(PE_SYSREG(3, 4, 6, 0, 0)),
@@ -117,6 +129,7 @@ main(void)
 
 	mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	(void)signal(SIGALRM, on_alarm);
 	cluster = pe_cluster_create();
 	fresh(pe_default_features(), 16, false);
 	while (fgets(line, sizeof(line), stdin) != NULL) {
@@ -148,6 +161,10 @@ main(void)
 			printf("s %c\n", pe_msr(pe, (uint32_t)a, b) == 0 ? '0' : '-');
 		else if (strcmp(cmd, "sys") == 0)
 			printf("sys %c\n", pe_sys(pe, (uint32_t)a, b) == 0 ? '0' : '-');
+		else if (strcmp(cmd, "p") == 0)
+			(void)pe_msr(pe, (uint32_t)a, b);
+		else if (strcmp(cmd, "psys") == 0)
+			(void)pe_sys(pe, (uint32_t)a, b);
 		else if (strcmp(cmd, "g") == 0) {
 			if (pe_mrs(pe, (uint32_t)a, &v) == 0)
 				printf("g %" PRIx64 "\n", v);

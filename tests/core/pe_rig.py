@@ -154,6 +154,10 @@ class Rig:
         self._say(f"s {self._enc(reg):x} {value:x}")
         return self._answer("s") == ["0"]
 
+    def put(self, reg: int | str, value: int) -> None:
+        """MSR at EL2 of a register that is there; does not wait."""
+        self._say(f"p {self._enc(reg):x} {value:x}")
+
     def get(self, reg: int | str) -> int | None:
         """MRS at EL2; None: UNDEFINED there."""
         self._say(f"g {self._enc(reg):x}")
@@ -167,6 +171,10 @@ class Rig:
 
     def x(self, n: int, value: int) -> None:
         self._say(f"x {n:x} {value & (1 << 64) - 1:x}")
+
+    def sys_put(self, e: int, xt: int = 0) -> None:
+        """The same as sys(), without waiting."""
+        self._say(f"psys {e:x} {xt:x}")
 
     def sys(self, e: int, xt: int = 0) -> bool:
         self._say(f"sys {e:x} {xt:x}")

@@ -45,7 +45,7 @@ at_op(struct pe *pe, const struct insn *in, uint32_t enc, uint64_t xt)
 	rq.el = r->el;
 	rq.regime = r->regime;
 	rq.pan = r->pan && (pe->pstate & PS_PAN) != 0;
-	rq.acc = r->write ? ACC_WRITE : ACC_READ;
+	rq.acc = (r->write ? ACC_WRITE : ACC_READ) | ACC_AT;
 	rq.s1_only = r->regime == 1 && !r->stage12;
 	if (mmu_translate(pe, &rq, &x, &f) == 0) {
 		pe->sr[SR_PAR_EL1] = BIT(11) | (x.pa & GENMASK(47, 12)) | ((uint64_t)x.attr << 56) |

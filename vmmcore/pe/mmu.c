@@ -295,6 +295,30 @@ fault_target(struct pe *pe, const struct mmu_fault *f)
 	return (1);
 }
 
+/*
+ * ESR_ELx.WnR. Cache maintenance counts as a write; an atomic operation as a
+ * read unless only its write is forbidden; a walk as the access it is done for,
+ * or as a write when it was about to set a flag.
+ */
+static bool
+counts_as_write(struct pe *pe, uint64_t va, unsigned acc, const struct mmu_fault *f)
+{
+	struct mmu_req rq = { .va = va,
+		.el = pe->el,
+		.regime = pe->el == 2 ? 2 : 1,
+		.pan = (pe->pstate & PS_PAN) != 0,
+		.acc = ACC_READ };
+	struct mmu_xlat x;
+	struct mmu_fault rf;
+
+	if ((acc & ACC_CM) != 0 || f->write)
+		return (true);
+	if ((acc & ACC_ATOMIC) == 0)
+		return ((acc & ACC_WRITE) != 0);
+	return (
+	    (f->fsc & 0x3c) == FSC_PERMISSION && !f->s1ptw && mmu_translate(pe, &rq, &x, &rf) == 0);
+}
+
 int
 mmu_data_abort(
     struct pe *pe, const struct insn *in, uint64_t va, unsigned acc, const struct mmu_fault *f)
@@ -305,26 +329,11 @@ mmu_data_abort(
 	if (f->s1ptw)
 		iss |= 1u << 7;
 	if ((acc & ACC_CM) != 0)
-		iss |= (1u << 8) | (1u << 6);
-	else if (f->s1ptw) {
-		if (f->write)
-			iss |= 1u << 6;
-	} else if ((acc & ACC_WRITE) != 0)
+		iss |= 1u << 8;
+	if (counts_as_write(pe, va, acc, f))
 		iss |= 1u << 6;
-	else if ((acc & ACC_ATOMIC) != 0) {
-		/* An atomic counts as a read when reading alone would fault. */
-		struct mmu_req rq = { .va = va,
-			.el = (acc & ACC_UNPRIV) ? 0 : pe->el,
-			.regime = pe->el == 2 ? 2 : 1,
-			.pan = (pe->pstate & PS_PAN) != 0,
-			.acc = ACC_READ };
-		struct mmu_xlat x;
-		struct mmu_fault rf;
-
-		if (f->fsc == FSC_ALIGNMENT || mmu_translate(pe, &rq, &x, &rf) == 0)
-			iss |= 1u << 6;
-	}
-	if (f->stage2 && !f->s1ptw && (acc & ACC_CM) == 0)
+	/* External aborts have no instruction syndrome. */
+	if (f->stage2 && !f->s1ptw && (acc & ACC_CM) == 0 && (f->fsc & 0x30) != FSC_EXTERNAL)
 		iss |= a64_ldst_iss(in->word);
 	return (pe_exception_far(pe, target, EC_DABT_LOWER, iss, pe_pc(pe, in), va));
 }
@@ -400,11 +409,10 @@ fill(struct pe *pe, uint64_t va, unsigned acc, const struct mmu_xlat *x)
 
 /*
  * Host address of the byte at `va` for `acc`, which does not leave its page.
- * NULL: *r is INSN_EXC. *device tells Device memory.
+ * NULL: the exception is taken.
  */
 static char *
-locate(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned acc, bool *device,
-    int *r)
+locate(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned acc)
 {
 	uint64_t canon = mmu_untag(pe, va, false);
 	struct tlb *t = tlb_for(pe, acc);
@@ -413,7 +421,6 @@ locate(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned
 	struct mmu_fault f;
 	void *p;
 
-	*device = false;
 	p = pe_tlb_hit((acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? t->wr : t->rd, canon, len);
 	if (p != NULL)
 		return (p);
@@ -427,14 +434,13 @@ locate(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned
 	rq.acc = acc;
 	rq.s1_only = false;
 	if (mmu_translate(pe, &rq, &x, &f) != 0) {
-		*r = mmu_data_abort(pe, in, va, acc, &f);
+		(void)mmu_data_abort(pe, in, va, acc, &f);
 		return (NULL);
 	}
 	if (x.host == NULL) {
-		*r = external_abort(pe, in, va, acc);
+		(void)external_abort(pe, in, va, acc);
 		return (NULL);
 	}
-	*device = x.device;
 	fill(pe, canon, acc, &x);
 	return (x.host);
 }
@@ -464,25 +470,23 @@ static int
 locate_all(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned align,
     unsigned acc, struct pieces *pc)
 {
-	bool device, device2 = false;
-	int r = 0;
-
-	if ((va & (align - 1)) != 0 && unaligned_faults(pe, va, len, acc))
-		return (align_fault(pe, in, va, acc));
+	if ((va & (align - 1)) != 0) {
+		if (unaligned_faults(pe, va, len, acc))
+			return (align_fault(pe, in, va, acc));
+		acc |= ACC_ODD;
+	}
 	pc->n[0] = (unsigned)(PAGE - PAGE_OFF(va));
 	if (pc->n[0] >= len)
 		pc->n[0] = len;
 	pc->n[1] = len - pc->n[0];
-	pc->p[0] = locate(pe, in, va, pc->n[0], acc, &device, &r);
+	pc->p[0] = locate(pe, in, va, pc->n[0], acc);
 	if (pc->p[0] == NULL)
-		return (r);
+		return (INSN_EXC);
 	if (pc->n[1] != 0) {
-		pc->p[1] = locate(pe, in, va + pc->n[0], pc->n[1], acc, &device2, &r);
+		pc->p[1] = locate(pe, in, va + pc->n[0], pc->n[1], acc);
 		if (pc->p[1] == NULL)
-			return (r);
+			return (INSN_EXC);
 	}
-	if ((device || device2) && (va & (align - 1)) != 0)
-		return (align_fault(pe, in, va, acc));
 	return (0);
 }
 
@@ -518,23 +522,31 @@ void *
 pe_host_addr(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned acc)
 {
 	struct tlb *t = tlb_for(pe, acc);
-	bool device, odd = (va & (len - 1)) != 0;
 	void *p;
-	int r;
 
-	if (unlikely(odd) && unaligned_faults(pe, va, len, acc)) {
-		(void)align_fault(pe, in, va, acc);
-		return (NULL);
+	if (unlikely((va & (len - 1)) != 0)) {
+		if (unaligned_faults(pe, va, len, acc)) {
+			(void)align_fault(pe, in, va, acc);
+			return (NULL);
+		}
+		acc |= ACC_ODD;
 	}
 	p = pe_tlb_hit((acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? t->wr : t->rd, va, len);
 	if (likely(p != NULL))
 		return (p);
-	p = locate(pe, in, va, len, acc, &device, &r);
-	if (p != NULL && device && odd) {
-		(void)align_fault(pe, in, va, acc);
-		return (NULL);
-	}
-	return (p);
+	return (locate(pe, in, va, len, acc));
+}
+
+/* The 64 bytes around va; FAR is va as it was given. Device memory refuses it. */
+int
+mmu_zero_block(struct pe *pe, const struct insn *in, uint64_t va)
+{
+	char *p = locate(pe, in, va, 1, ACC_WRITE | ACC_ODD);
+
+	if (p == NULL)
+		return (INSN_EXC);
+	memset(p - (va & 63), 0, 64);
+	return (0);
 }
 
 int

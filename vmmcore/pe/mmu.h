@@ -129,6 +129,8 @@ uint64_t mmu_untag(const struct pe *, uint64_t va, bool fetch);
 
 /* The codepage at pe->pc, or NULL with the exception taken. */
 struct codepage *mmu_fetch(struct pe *);
+/* DC ZVA; 0 or INSN_EXC. */
+int mmu_zero_block(struct pe *, const struct insn *, uint64_t va);
 /* Translate for cache maintenance; 0 with *pa, or INSN_EXC. */
 int mmu_cache_va(struct pe *, const struct insn *, uint64_t va, unsigned acc, uint64_t *pa);
 /* Raise the fault of a data access. */

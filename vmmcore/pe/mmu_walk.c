@@ -210,10 +210,11 @@ stage2_setup(const struct pe *pe, uint64_t ipa, struct walk *w, struct mmu_fault
 		break;
 	}
 	stride = w->grain - 3;
-	inbits = 64 - (tsz < 16 ? 16 : tsz);
+	inbits = 64 - tsz;
 	w->outbits = pa_bits[FIELD(vtcr, 16, 3)];
-	/* Reserved start levels and input sizes the level cannot cover. */
-	if (w->level > 3 || inbits <= w->grain + stride * (3 - w->level) ||
+	/* Reserved start levels and input sizes, and sizes that the level cannot cover. */
+	if (tsz < 16 || tsz > 39 || w->level > 3 || (w->level == 0 && w->grain == 14) ||
+	    inbits <= w->grain + stride * (3 - w->level) ||
 	    inbits > w->grain + stride * (4 - w->level) + 4)
 		return (fault(f, FSC_TRANSLATION, 0, true, s1ptw, ipa));
 	if ((ipa >> inbits) != 0)
@@ -267,18 +268,35 @@ stage2_attr(uint64_t desc)
 	return ((uint8_t)((cache[outer] << 4) | cache[inner]));
 }
 
-static unsigned
-stage2_need(unsigned acc, bool walk)
+static inline bool
+is_device(uint8_t attr)
 {
-	unsigned need = 0;
+	return ((attr & 0xf0) == 0);
+}
 
-	if ((acc & (ACC_WRITE | ACC_FETCH)) == 0 || (acc & ACC_ATOMIC) != 0 || walk)
-		need |= PE_PROT_READ;
-	if ((acc & (ACC_WRITE | ACC_ATOMIC)) != 0)
-		need |= PE_PROT_WRITE;
+/*
+ * What an access needs. Cache maintenance needs nothing, but DC IVAC write
+ * permission (ACC_WRITE), and at EL0 all of it read permission.
+ */
+static unsigned
+need_of(unsigned acc, unsigned el)
+{
+	if ((acc & ACC_CM) != 0)
+		return ((acc & ACC_WRITE) != 0 ? PE_PROT_WRITE : el == 0 ? PE_PROT_READ : 0);
 	if ((acc & ACC_FETCH) != 0)
-		need |= PE_PROT_EXEC;
-	return (need);
+		return (PE_PROT_EXEC);
+	if ((acc & ACC_ATOMIC) != 0)
+		return (PE_PROT_READ | PE_PROT_WRITE);
+	if ((acc & ACC_WRITE) != 0)
+		return (PE_PROT_WRITE);
+	return (PE_PROT_READ);
+}
+
+/* Does it make a page dirty? */
+static inline bool
+dirties(unsigned acc)
+{
+	return ((acc & (ACC_WRITE | ACC_ATOMIC)) != 0 && (acc & (ACC_CM | ACC_AT)) == 0);
 }
 
 int
@@ -287,13 +305,14 @@ mmu_stage2(struct pe *pe, uint64_t ipa, unsigned el, unsigned acc, bool walk, st
 {
 	uint64_t vtcr = pe->sr[SR_VTCR_EL2], desc;
 	struct walk w;
-	unsigned prot, need;
+	unsigned prot, need = need_of(acc, el) | (walk ? PE_PROT_READ : 0);
+	bool ha = (vtcr & BIT(21)) != 0 && pe_has(pe, PE_FEAT_HAFDBS);
 	uint64_t key = (ipa >> 21) << 32 | (uint64_t)mmu_vmid(pe) << 4 | el << 1 | 1;
 	struct s2block *c = &pe->mmu->s2block[(ipa >> 21) & (S2BLOCK_SIZE - 1)];
 	int r;
 
 	if (c->key == key && c->vtcr == vtcr && !walk && (ipa >> 48) == 0 &&
-	    (c->prot & stage2_need(acc, false)) == stage2_need(acc, false)) {
+	    (c->prot & need) == need && !(c->device && (acc & ACC_ODD) != 0)) {
 		x->ipa = ipa;
 		x->pa = c->pa | (ipa & 0x1fffff);
 		x->prot = c->prot;
@@ -313,18 +332,26 @@ again:
 	if (walk_tables(pe, &w, ipa, 2, false, true, ipa, walk, f) != 0)
 		return (-1);
 
-	need = stage2_need(acc, walk);
+	/* In the order of AArch64.S2Walk() and S2Translate(). */
 	desc = w.desc;
 	if ((desc & DESC_AF) == 0) {
-		if ((vtcr & BIT(21)) == 0 || !pe_has(pe, PE_FEAT_HAFDBS))
+		if (!ha)
 			return (fault(f, FSC_ACCESS, w.level, true, walk, ipa));
 		desc |= DESC_AF;
 	}
+	x->attr = stage2_attr(desc);
+	x->device = is_device(x->attr);
+	if (x->device && (acc & ACC_ODD) != 0)
+		return (fault(f, FSC_ALIGNMENT, 0, true, walk, ipa));
+	/* A walk may not go through Device memory when HCR_EL2.PTW is set. */
+	if (walk && x->device && (pe->sr[SR_HCR_EL2] & (HCR_PTW | HCR_TGE)) == HCR_PTW)
+		return (fault(f, FSC_PERMISSION, w.level, true, true, ipa));
 	prot = stage2_prot(pe, desc, el);
-	if ((need & PE_PROT_WRITE) != 0 && (prot & PE_PROT_WRITE) == 0 && (desc & DESC_DBM) != 0 &&
-	    (vtcr & BIT(22)) != 0 && pe_has(pe, PE_FEAT_HAFDBS)) {
-		desc |= BIT(7);
+	/* DBM: not writable now means clean, not forbidden. */
+	if (ha && (vtcr & BIT(22)) != 0 && (desc & DESC_DBM) != 0) {
 		prot |= PE_PROT_WRITE;
+		if (dirties(acc))
+			desc |= BIT(7);
 	}
 	if ((prot & need) != need)
 		return (fault(f, FSC_PERMISSION, w.level, true, walk, ipa));
@@ -342,12 +369,11 @@ again:
 	x->ipa = ipa;
 	x->pa = (desc & GENMASK(47, w.shift)) | (ipa & ((UINT64_C(1) << w.shift) - 1));
 	x->prot = (uint8_t)prot;
-	x->attr = stage2_attr(desc);
 	x->sh = (uint8_t)FIELD(desc, 8, 2);
-	x->device = (x->attr & 0xf0) == 0;
 	x->cacheable = !x->device && (x->attr & 0x0f) != 0x4;
 	x->log2 = (uint8_t)w.shift;
-	if (x->log2 >= 21 && !walk) {
+	/* A clean block does not stay here: its first write shall be seen. */
+	if (x->log2 >= 21 && !walk && ((prot & PE_PROT_WRITE) == 0 || (desc & BIT(7)) != 0)) {
 		c->key = key;
 		c->vtcr = vtcr;
 		c->pa = x->pa & ~UINT64_C(0x1fffff);
@@ -358,9 +384,6 @@ again:
 		c->device = x->device;
 		c->cacheable = x->cacheable;
 	}
-	/* A walk may not go through Device memory when HCR_EL2.PTW is set. */
-	if (walk && x->device && (pe->sr[SR_HCR_EL2] & HCR_PTW) != 0)
-		return (fault(f, FSC_PERMISSION, w.level, true, true, ipa));
 	x->host = pe->pins.pa2hva(pe->pins.ctx, x->pa, 1,
 	    (need & PE_PROT_WRITE) != 0 ? PE_PROT_READ | PE_PROT_WRITE : PE_PROT_READ);
 	return (0);
@@ -492,18 +515,6 @@ stage1_prot(const struct pe *pe, const struct mmu_req *rq, const struct walk *w,
 	return (prot);
 }
 
-static unsigned
-need_of(unsigned acc)
-{
-	if ((acc & ACC_FETCH) != 0)
-		return (PE_PROT_EXEC);
-	if ((acc & ACC_ATOMIC) != 0)
-		return (PE_PROT_READ | PE_PROT_WRITE);
-	if ((acc & ACC_WRITE) != 0)
-		return (PE_PROT_WRITE);
-	return (PE_PROT_READ);
-}
-
 /* Stage 1 switched off: flat, with the attributes of D8.2.10. */
 static int
 stage1_off(const struct pe *pe, const struct mmu_req *rq, uint64_t va, struct mmu_xlat *x,
@@ -528,6 +539,8 @@ stage1_off(const struct pe *pe, const struct mmu_req *rq, uint64_t va, struct mm
 		x->device = false;
 		x->sh = 2;
 	} else {
+		if ((rq->acc & ACC_ODD) != 0)
+			return (fault(f, FSC_ALIGNMENT, 0, false, false, 0));
 		x->attr = 0;
 		x->device = true;
 		x->cacheable = false;
@@ -543,7 +556,7 @@ stage1(
 	uint64_t sctlr = rq->regime == 2 ? pe->sr[SR_SCTLR_EL2] : pe->sr[SR_SCTLR_EL1];
 	uint64_t tcr = rq->regime == 2 ? pe->sr[SR_TCR_EL2] : pe->sr[SR_TCR_EL1];
 	uint64_t mair = rq->regime == 2 ? pe->sr[SR_MAIR_EL2] : pe->sr[SR_MAIR_EL1];
-	uint64_t va = rq->va, ext, desc;
+	uint64_t va = rq->va, ext, desc, perm;
 	bool high = (va & BIT(55)) != 0, fetch = (rq->acc & ACC_FETCH) != 0, ha, hd;
 	unsigned inbits, stride, prot, need;
 	struct half h;
@@ -621,18 +634,19 @@ again:
 			return (fault(f, FSC_ACCESS, w.level, false, false, 0));
 		desc |= DESC_AF;
 	}
-	need = need_of(rq->acc);
+	/* In the order of AArch64.S1Translate(). */
+	x->attr = (uint8_t)(mair >> (8 * FIELD(desc, 2, 3)));
+	x->device = is_device(x->attr);
+	if (x->device && (rq->acc & ACC_ODD) != 0)
+		return (fault(f, FSC_ALIGNMENT, 0, false, false, 0));
 	/* DBM: read-only now means clean, not forbidden. */
-	if (hd && (desc & DESC_DBM) != 0 && (desc & BIT(7)) != 0 && (need & PE_PROT_WRITE) != 0 &&
-	    (rq->acc & ACC_CM) == 0) {
-		uint64_t dirty = desc & ~BIT(7);
-
-		if ((stage1_prot(pe, rq, &w, dirty, sctlr) & need) == need)
-			desc = dirty;
-	}
-	prot = stage1_prot(pe, rq, &w, desc, sctlr);
+	perm = hd && (desc & DESC_DBM) != 0 ? desc & ~BIT(7) : desc;
+	need = need_of(rq->acc, rq->el);
+	prot = stage1_prot(pe, rq, &w, perm, sctlr);
 	if ((prot & need) != need)
 		return (fault(f, FSC_PERMISSION, w.level, false, false, 0));
+	if (dirties(rq->acc))
+		desc = perm;
 	if (desc != w.desc) {
 		r = update_desc(pe, &w, desc, stage2, f);
 		if (r < 0)
@@ -642,9 +656,7 @@ again:
 	}
 	x->ipa = (desc & GENMASK(47, w.shift)) | (va & ((UINT64_C(1) << w.shift) - 1));
 	x->prot = (uint8_t)prot;
-	x->attr = (uint8_t)(mair >> (8 * FIELD(desc, 2, 3)));
 	x->sh = (uint8_t)FIELD(desc, 8, 2);
-	x->device = (x->attr & 0xf0) == 0;
 	x->cacheable = !x->device && (x->attr & 0x0f) != 0x4;
 	if ((rq->acc & ACC_FETCH) != 0 && (sctlr & SCTLR_I) == 0)
 		x->cacheable = false;

@@ -310,6 +310,8 @@ enum {
 	ACC_ALIGNED = 16, /* must be aligned: exclusives, atomics; with LSE2 in 16 bytes */
 	ACC_CM = 32,      /* cache maintenance: ESR.CM */
 	ACC_ORDERED = 64, /* acquire, release: as ACC_ALIGNED unless SCTLR.nAA */
+	ACC_ODD = 128,    /* not aligned, or DC ZVA: not to Device memory */
+	ACC_AT = 256,     /* AT: sets no dirty state */
 };
 
 /*

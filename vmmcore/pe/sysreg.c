@@ -272,13 +272,11 @@ dc_va(struct pe *pe, const struct insn *in, uint64_t va, uint64_t hcr_trap, bool
 static int
 dc_zva(struct pe *pe, const struct insn *in, uint64_t va)
 {
-	static const uint8_t zero[64];
-
 	if (pe->el == 0 && (pe_sctlr(pe) & SCTLR_DZE) == 0)
 		return (sysreg_trap(pe, in, 1, false));
 	if (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_TDZ) != 0)
 		return (sysreg_trap(pe, in, 2, false));
-	return (pe_write(pe, in, va & ~UINT64_C(63), zero, 64, 1));
+	return (mmu_zero_block(pe, in, va));
 }
 
 static int
