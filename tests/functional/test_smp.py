@@ -15,6 +15,7 @@ from bhyvepy.guests import debian, initramfs, packages
 from .conftest import OFFLINE, fetch
 from .framework import BOOT_S, LINUX_PROMPT, POWERED_OFF, Guest, Vmm
 from .test_debian import TROUBLE
+from .test_machine import kernel as bare_metal
 
 pytestmark = [pytest.mark.fetch, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -172,6 +173,35 @@ def test_linux_sees_stolen_time(vmm: Vmm, debian_61: debian.Guest) -> None:
     user, _, system, idle, _, _, _, steal = map(int, guest.sh("head -1 /proc/stat").split()[1:9])
     assert steal > 100, (user, system, idle, steal)
     end(vmm, guest)
+
+
+def switches(pid: int) -> dict[str, int]:
+    """How often each thread of a process has given its CPU away."""
+    out = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", (task / "status").read_text(), re.M)
+        assert found
+        out[task.name] = int(found[1])
+    return out
+
+
+def cpu_ticks(pid: int) -> int:
+    """CPU time of a process, in clock ticks."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
+@pytest.mark.parametrize("how", ["", "wfe"])
+def test_nobody_wakes_without_something_to_do(vmm: Vmm, how: str) -> None:
+    """16 vCPUs in WFI, or in WFE without an event stream: no thread of bhyve runs at all."""
+    vmm.load("-k", bare_metal("idle"), "-a", how or "wfi")
+    guest = vmm.bhyve("-b", "-c", "16", "vm")
+    guest.expect("DONE 1 passed")
+    time.sleep(1)
+    before, used = switches(guest.pid), cpu_ticks(guest.pid)
+    time.sleep(3)
+    assert switches(guest.pid) == before
+    assert cpu_ticks(guest.pid) - used <= 1
+    vmm.destroy()
 
 
 @pytest.fixture

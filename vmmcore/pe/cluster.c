@@ -28,6 +28,7 @@
 
 #include "pe/codecache.h"
 #include "pe/mmu.h"
+#include "pe/timer.h"
 #include "sys/clock.h"
 #include "sys/futex.h"
 
@@ -37,6 +38,16 @@
 #define REQ_YIELD 0x200u
 #define SPIN_TICKS (PE_CNTFRQ / 1000000) /* 1 us */
 #define ASK_AGAIN_NS 500000u
+/*
+ * WFE: it spins for the first WFE_SPIN of a row, and may then sleep. A row ends
+ * when the guest does something else for WFE_ROW. A PE with an armed exclusive
+ * monitor looks again after WFE_LOOK: stores of others do not tell us that they
+ * open it.
+ */
+#define WFE_SPIN (PE_CNTFRQ / 20000) /* 50 us */
+#define WFE_ROW (PE_CNTFRQ / 100000) /* 10 us */
+#define WFE_LOOK (PE_CNTFRQ / 10000) /* 100 us */
+#define MONITOR_LOOKS 32u
 /* Looks at a busy neighbour before the host CPU is given away. */
 #define RELAX_LOOKS 64u
 
@@ -47,7 +58,9 @@ struct mailbox {
 	/* Futex: bumped when requests were served or the PE went outside ... */
 	_Atomic uint32_t progress;
 	_Atomic uint32_t waiters; /* ... if anybody sleeps on it */
+	_Atomic uint32_t asleep;  /* in a WFE, in the low-power state */
 	uint32_t looks;
+	uint64_t wfe_began, wfe_last; /* a row of WFEs without an event */
 };
 
 struct pe_cluster {
@@ -346,20 +359,31 @@ pe_dsb(struct pe *pe)
 
 /* -- events --------------------------------------------------------------------- */
 
+static void
+wake(struct pe *o)
+{
+	/* Asleep it got by its pins. */
+	if (atomic_load(&o->mail->asleep) != 0)
+		o->pins.wake(o->pins.ctx);
+}
+
 void
 pe_sev(struct pe *pe)
 {
 	pe->event = true;
 	if (alone(pe))
 		return;
-	for (struct pe *o = pe->cluster->first; o != NULL; o = o->cluster_next)
+	for (struct pe *o = pe->cluster->first; o != NULL; o = o->cluster_next) {
 		__atomic_store_n(&o->event, true, __ATOMIC_SEQ_CST);
+		wake(o);
+	}
 }
 
 void
 pe_poke(struct pe *pe)
 {
 	ring(pe, PE_REQ_POKE);
+	wake(pe);
 }
 
 void
@@ -368,4 +392,71 @@ pe_relax(struct pe *pe)
 	pause_cpu();
 	if (++pe->mail->looks % RELAX_LOOKS == 0 && crowded(pe))
 		sched_yield();
+}
+
+/* Has the location that an exclusive load armed the monitor for changed? */
+static bool
+monitor_opened(const struct pe *pe)
+{
+	switch (pe->excl_size) {
+	case 1:
+		return (__atomic_load_n((uint8_t *)pe->excl_host, __ATOMIC_RELAXED) !=
+			(uint8_t)pe->excl_val[0]);
+	case 2:
+		return (__atomic_load_n((uint16_t *)pe->excl_host, __ATOMIC_RELAXED) !=
+			(uint16_t)pe->excl_val[0]);
+	case 4:
+		return (__atomic_load_n((uint32_t *)pe->excl_host, __ATOMIC_RELAXED) !=
+			(uint32_t)pe->excl_val[0]);
+	case 8:
+	case 16:
+		return (__atomic_load_n((uint64_t *)pe->excl_host, __ATOMIC_RELAXED) !=
+			pe->excl_val[0]);
+	default:
+		return (false);
+	}
+}
+
+static void
+wfe_sleep(struct pe *pe, uint64_t until)
+{
+	struct mailbox *box = pe->mail;
+
+	cluster_outside(pe);
+	/* As for mailboxes: the sleeper says so and looks, others set and look. */
+	atomic_store(&box->asleep, 1);
+	if (!__atomic_load_n(&pe->event, __ATOMIC_SEQ_CST) && atomic_load(&pe->request) == 0)
+		pe->pins.wait(pe->pins.ctx, until);
+	atomic_store(&box->asleep, 0);
+	cluster_inside(pe);
+}
+
+void
+pe_wfe(struct pe *pe, uint64_t until)
+{
+	struct mailbox *box = pe->mail;
+	uint64_t now = pe->pins.counter(pe->pins.ctx), next;
+
+	if (now - box->wfe_last > WFE_ROW)
+		box->wfe_began = now;
+	for (unsigned i = 0; i < MONITOR_LOOKS && pe->excl_size != 0; i++) {
+		if (monitor_opened(pe)) {
+			box->wfe_last = now;
+			return;
+		}
+		pause_cpu();
+	}
+	if (pe->pins.wait == NULL || now - box->wfe_began < WFE_SPIN)
+		pe_relax(pe);
+	else {
+		next = timer_next(pe);
+		until = next < until ? next : until;
+		next = timer_event_next(pe, now);
+		until = next < until ? next : until;
+		if (pe->excl_size != 0 && until > now + WFE_LOOK)
+			until = now + WFE_LOOK;
+		wfe_sleep(pe, until);
+	}
+	box->wfe_last = pe->pins.counter(pe->pins.ctx);
+	(void)__atomic_exchange_n(&pe->event, false, __ATOMIC_SEQ_CST);
 }

@@ -68,6 +68,14 @@ struct pe_pins {
 	 * guest memory from outside; the PE drops predecoded code when it moves.
 	 */
 	const _Atomic uint64_t *code_epoch;
+	/*
+	 * The core's low-power state, for a long WFE: return when the kick line
+	 * rises, when `wake` of the same ctx is called, when the counter reaches
+	 * `until`, or for no reason. NULL: there is none.
+	 */
+	void (*wait)(void *ctx, uint64_t until);
+	/* From any thread. */
+	void (*wake)(void *ctx);
 };
 
 /* Architectural extensions, one bit each; names of the Arm ARM. */

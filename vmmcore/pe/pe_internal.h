@@ -400,10 +400,12 @@ int pe_insn_wfxt(struct pe *, const struct insn *, bool is_wfe);
 void pe_sev(struct pe *);
 void pe_dsb(struct pe *);
 /*
- * The guest waits for another PE (YIELD, WFE without an event): let the host
- * CPU do something better when somebody else can use it. (cluster.c)
+ * The guest waits for another PE (YIELD): let the host CPU do something better
+ * when somebody else can use it. (cluster.c)
  */
 void pe_relax(struct pe *);
+/* WFE without an event: may sleep until there is one, at most to the count `until`. */
+void pe_wfe(struct pe *, uint64_t until);
 int pe_insn_hvc(struct pe *, const struct insn *, unsigned imm);
 int pe_insn_smc(struct pe *, const struct insn *, unsigned imm);
 

@@ -404,15 +404,14 @@ pe_sys(struct pe *pe, uint32_t enc, uint64_t xt)
 #define ISS_WFXT(word) (2u | 1u << 2 | ((word)&31) << 5)
 
 static int
-wait(struct pe *pe, const struct insn *in, bool is_wfe, uint32_t iss)
+wait(struct pe *pe, const struct insn *in, bool is_wfe, uint32_t iss, uint64_t until)
 {
 	uint64_t hcr = pe->sr[SR_HCR_EL2], pc = pe_pc(pe, in);
 
 	if (is_wfe) {
-		if (pe->event) {
-			pe->event = false;
+		/* A locked exchange: what the event was for is read after it. */
+		if (pe->event && __atomic_exchange_n(&pe->event, false, __ATOMIC_SEQ_CST))
 			return (INSN_NEXT);
-		}
 		iss |= 1;
 	}
 	if (pe->el == 0 && (pe_sctlr(pe) & (is_wfe ? SCTLR_NTWE : SCTLR_NTWI)) == 0)
@@ -421,7 +420,7 @@ wait(struct pe *pe, const struct insn *in, bool is_wfe, uint32_t iss)
 		return (pe_exception(pe, 2, EC_WFX, iss, pc));
 	/* Not trapped: let another thread of the host run, then look. */
 	if (is_wfe)
-		pe_relax(pe);
+		pe_wfe(pe, until);
 	else
 		sched_yield();
 	pe->slice = 0;
@@ -432,14 +431,18 @@ wait(struct pe *pe, const struct insn *in, bool is_wfe, uint32_t iss)
 int
 pe_insn_wfx(struct pe *pe, const struct insn *in, bool is_wfe)
 {
-	return (wait(pe, in, is_wfe, ISS_WFX));
+	return (wait(pe, in, is_wfe, ISS_WFX, UINT64_MAX));
 }
 
 /* WFIT, WFET: over at once when the virtual count has reached Xt. */
 int
 pe_insn_wfxt(struct pe *pe, const struct insn *in, bool is_wfe)
 {
-	if (timer_rd_cntvct(pe, NULL) >= pe->x[in->rd])
+	uint64_t now = pe->pins.counter(pe->pins.ctx), left, count = timer_rd_cntvct(pe, NULL);
+
+	if (count >= pe->x[in->rd])
 		return (INSN_NEXT);
-	return (wait(pe, in, is_wfe, ISS_WFX | ISS_WFXT(in->word)));
+	left = pe->x[in->rd] - count;
+	return (wait(pe, in, is_wfe, ISS_WFX | ISS_WFXT(in->word),
+	    left < UINT64_MAX - now ? now + left : UINT64_MAX));
 }

@@ -6,8 +6,8 @@
  * register is written or when the counter reaches `next`, so the poll of the
  * run loop is one counter read and one compare.
  *
- * Not here: interrupt state (gic_cpuif.c). The event stream of CNTKCTL and
- * CNTHCTL is left out: WFE never sleeps on this PE.
+ * Not here: interrupt state (gic_cpuif.c). The event streams of CNTKCTL and
+ * CNTHCTL matter to a WFE that sleeps only: they end it (pe_wfe()).
  */
 #include "pe/timer.h"
 
@@ -20,6 +20,11 @@
 #define CNTK_EL0VCTEN BIT(1)
 #define CNTK_EL0VTEN BIT(8)
 #define CNTK_EL0PTEN BIT(9)
+/* The event stream, in both registers (D12.2.5). */
+#define CNT_EVNTEN BIT(2)
+#define CNT_EVNTDIR BIT(3)
+#define CNT_EVNTI(ctl) FIELD(ctl, 4, 4)
+#define CNT_EVNTIS BIT(17) /* FEAT_ECV: EVNTI counts from bit 8 */
 /* CNTHCTL_EL2 without and with E2H. */
 #define CNTH_EL1PCTEN BIT(0)
 #define CNTH_EL1PCEN BIT(1)
@@ -166,6 +171,31 @@ timer_next(struct pe *pe)
 {
 	(void)timer_lines(pe);
 	return (pe->timer->next);
+}
+
+/* Counts from `count` to the next event of a stream; UINT64_MAX: there is none. */
+static uint64_t
+event_in(const struct pe *pe, uint64_t ctl, uint64_t count)
+{
+	uint64_t half;
+
+	if ((ctl & CNT_EVNTEN) == 0)
+		return (UINT64_MAX);
+	half = BIT(CNT_EVNTI(ctl) + (pe_has(pe, PE_FEAT_ECV) && (ctl & CNT_EVNTIS) != 0 ? 8 : 0));
+	/* The bit goes to 1 in the middle of its period, to 0 at the end. */
+	if ((ctl & CNT_EVNTDIR) == 0)
+		count += half;
+	return (2 * half - (count & (2 * half - 1)));
+}
+
+uint64_t
+timer_event_next(struct pe *pe, uint64_t count)
+{
+	uint64_t virt = event_in(pe, pe->sr[SR_CNTKCTL_EL1], count - pe->sr[SR_CNTVOFF_EL2]);
+	uint64_t phys = event_in(pe, pe->sr[SR_CNTHCTL_EL2], count);
+	uint64_t next = virt < phys ? virt : phys;
+
+	return (next == UINT64_MAX ? next : count + next);
 }
 
 /* -- registers ------------------------------------------------------------- */

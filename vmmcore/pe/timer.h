@@ -32,6 +32,8 @@ bool timer_line(struct pe *, unsigned ppi);
 uint32_t timer_lines(struct pe *);
 /* The earliest CNTPCT value at which another line rises; UINT64_MAX: none. */
 uint64_t timer_next(struct pe *);
+/* The next event of the event streams after the physical count; UINT64_MAX: none. */
+uint64_t timer_event_next(struct pe *, uint64_t count);
 /* For others that write timer registers or HCR_EL2.E2H behind the table's back. */
 void timer_changed(struct pe *);
 

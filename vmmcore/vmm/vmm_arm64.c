@@ -240,12 +240,9 @@ handle_exit(struct run *r, int type)
 
 /* -- the loop ------------------------------------------------------------------------ */
 
-/* Sleep until a kick or `until` (counter value). */
-static void
-vcpu_sleep(struct run *r, uint64_t until)
+void
+vcpu_doze(struct hypctx *hypctx, uint64_t until)
 {
-	struct hypctx *hypctx = r->hypctx;
-
 	vmm_stat_incr(hypctx, VCPU_SLEEP);
 	vcpu_paid(hypctx);
 	atomic_store(&hypctx->sleeping, 1);
@@ -267,7 +264,7 @@ wfi_over(struct run *r)
 		return (true);
 	}
 	until = vtimer_deadline(hypctx, now);
-	vcpu_sleep(r, until < hypctx->wfi_until ? until : hypctx->wfi_until);
+	vcpu_doze(r->hypctx, until < hypctx->wfi_until ? until : hypctx->wfi_until);
 	return (false);
 }
 
@@ -298,7 +295,7 @@ check_reasons(struct run *r, bool *enter)
 			r->vme->exitcode = VM_EXITCODE_DEBUG;
 			return (RUN_EXIT);
 		}
-		vcpu_sleep(r, UINT64_MAX);
+		vcpu_doze(r->hypctx, UINT64_MAX);
 		return (RUN_AGAIN);
 	}
 	standby = hypctx->pending == PENDING_STANDBY;

@@ -54,6 +54,29 @@ pin_counter(void *ctx)
 	return (sys_counter());
 }
 
+/*
+ * The PE sleeps, as far as it knows: its thread waits for the same kick that
+ * ends a WFI.
+ */
+static void
+pin_wait(void *ctx, uint64_t until)
+{
+	struct pcpu *p = ctx;
+
+	if (p->ctx != NULL)
+		vcpu_doze(p->ctx, until);
+}
+
+static void
+pin_wake(void *ctx)
+{
+	struct pcpu *p = ctx;
+	struct hypctx *hypctx = p->ctx;
+
+	if (hypctx != NULL)
+		vcpu_notify(hypctx);
+}
+
 static void
 set_pins(struct pcpu *p)
 {
@@ -63,6 +86,8 @@ set_pins(struct pcpu *p)
 		.counter = pin_counter,
 		.kick = p->ctx != NULL ? &p->ctx->kick : &no_kick,
 		.code_epoch = p->vm != NULL ? &p->vm->hyp->code_epoch : NULL,
+		.wait = pin_wait,
+		.wake = pin_wake,
 	};
 
 	pe_set_pins(p->pe, &pins);
@@ -116,7 +141,9 @@ pcpu_new(struct vm *vm)
 	p->features = cfg.features;
 	p->list_regs = cfg.list_regs;
 	p->vmid_bits = cfg.vmid_bits;
-	struct pe_pins pins = { p, pin_pa2hva, pin_counter, &no_kick, NULL };
+	struct pe_pins pins = {
+		.ctx = p, .pa2hva = pin_pa2hva, .counter = pin_counter, .kick = &no_kick
+	};
 	if ((p->pe = pe_create(cluster, &pins, &cfg)) == NULL)
 		goto fail;
 	host_init(p);

@@ -152,6 +152,8 @@ int vcpu_yield(struct vm *vm, struct hypctx *hypctx);
 /* After a freeze the vCPU has its turn; it begins, and is over. */
 void vcpu_turn(struct hypctx *hypctx);
 void vcpu_paid(struct hypctx *hypctx);
+/* Sleep until a kick or until the counter reaches `until`; the vCPU's own thread. */
+void vcpu_doze(struct hypctx *hypctx, uint64_t until);
 /* Kick every vCPU. */
 void vm_notify_all(struct vm *vm);
 /* Return when every vCPU has left the guest once. */
