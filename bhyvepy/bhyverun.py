@@ -331,6 +331,7 @@ class Machine:
                     self._power_up(vcpu, start)
                 if self._guest(vcpu) is Next.END:
                     break
+                vcpu.off()
                 parked = True
         except BaseException as err:
             lost = BhyveError(f"the memory file of VM {self.vm.name} was truncated")

@@ -580,6 +580,10 @@ class VCPU:
         """Registers as after power-on."""
         self._check(lib.vcpu_reset(self.vm.handle, self.vcpuid), "reset")
 
+    def off(self) -> None:
+        """The guest turned it off: what any of several vCPUs may take goes to others."""
+        self._check(lib.vcpu_off(self.vm.handle, self.vcpuid), "turn off")
+
     def standby(self) -> None:
         """Make the next run() wait for an interrupt, and return with a WFI exit."""
         self._check(lib.vcpu_standby(self.vm.handle, self.vcpuid), "stop")

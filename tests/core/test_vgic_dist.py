@@ -397,6 +397,34 @@ def test_one_of_n() -> None:
         assert sorted(got[1:]) == [48, SPURIOUS]
 
 
+def test_one_of_n_leaves_who_goes_to_sleep() -> None:
+    """A pending 1-of-N SPI moves on when the vCPU it waits for goes to sleep."""
+    with Machine(ncpus=3) as m:
+        m.boot()
+        m.setup_spi(48)
+        c = m.cpus[0]
+        c.store(IROUTER + 8 * 48, 1 << 31, 8)
+        for n in (0, 1):
+            c.store(m.cpus[n].gicr + 0x14, 2)
+        m.inject(48)
+        m.cpus[2].settle()
+        assert m.cpus[2].lines & VIRQ
+        c.store(m.cpus[1].gicr + 0x14, 0)
+        c.store(m.cpus[2].gicr + 0x14, 2)
+        assert [x.ack() for x in m.cpus] == [SPURIOUS, 48, SPURIOUS]
+        c.store(m.cpus[2].gicr + 0x14, 0)
+        m.cpus[1].eoi(48)
+        taken = []
+        for _ in range(8):
+            m.inject(48)
+            for x in m.cpus:
+                if x.ack() == 48:
+                    x.eoi(48)
+                    taken.append(x.num)
+        assert len(taken) == 8
+        assert set(taken) <= {1, 2}
+
+
 @pytest.mark.parametrize(
     ("args", "error"),
     [

@@ -236,6 +236,9 @@ class FakeLib:
     def vcpu_reset(self, vm: Any, cpu: int) -> int:
         return 0
 
+    def vcpu_off(self, vm: Any, cpu: int) -> int:
+        return 0
+
     def vm_suspend(self, vm: Any, how: int) -> int:
         v = self._of(vm)
         if v.how:

@@ -250,6 +250,8 @@ int vm_resume_cpu(struct vm *vm, int vcpu);
 int vm_set_topology(struct vm *vm, int sockets, int cores, int threads, int maxcpus);
 int vm_get_topology(struct vm *vm, int *sockets, int *cores, int *threads, int *maxcpus);
 int vcpu_reset(struct vm *vm, int vcpu);
+/* The guest turned it off: interrupts for any of several vCPUs go to others. */
+int vcpu_off(struct vm *vm, int vcpu);
 /*
  * The next vm_run() does not enter the guest: it waits for an interrupt for the
  * vCPU, as WFI does, and returns with a WFI exit.

@@ -402,6 +402,17 @@ vm_set_capability(struct vm *vm, int vcpu, int cap, int val)
 }
 
 int
+vcpu_off(struct vm *vm, int vcpu)
+{
+	struct hypctx *hypctx = vm_ctx(vm, vcpu);
+
+	if (hypctx == NULL)
+		return (EINVAL);
+	vgic_cpu_off(hypctx);
+	return (0);
+}
+
+int
 vm_get_capability(struct vm *vm, int vcpu, int cap, int *val)
 {
 	struct hypctx *hypctx = vm_ctx(vm, vcpu);

@@ -29,6 +29,8 @@ int vgic_vminit(struct hyp *hyp);
  * registers. hypctx->vcpuid and hyp->list_regs must be set.
  */
 void vgic_cpuinit(struct hypctx *hypctx);
+/* The core is turned off: its redistributor sleeps, as firmware has it do. */
+void vgic_cpu_off(struct hypctx *hypctx);
 /* Affinity fields of VMPIDR_EL2 for a vCPU: 16 to a cluster. */
 uint64_t vgic_vcpu_affinity(unsigned vcpuid);
 

@@ -122,6 +122,16 @@ vgic_cpuinit(struct hypctx *hypctx)
 	vgic_leave(&v);
 }
 
+void
+vgic_cpu_off(struct hypctx *hypctx)
+{
+	struct vgic_visit v;
+
+	vgic_enter(&v, hypctx_hyp(hypctx), (int)hypctx->vcpuid);
+	vgic_cpu_sleep(&v, (int)hypctx->vcpuid, true);
+	vgic_leave(&v);
+}
+
 static int
 attach(struct hyp *hyp, uint32_t version, uint64_t dist, uint64_t dist_size, uint64_t other,
     uint64_t other_size, uint32_t ncpus)

@@ -255,6 +255,28 @@ vgic_irq_deactivate(struct vgic_visit *v, uint32_t intid, struct vgic_v3_irq *ir
 }
 
 void
+vgic_cpu_sleep(struct vgic_visit *v, int cpu, bool sleep)
+{
+	struct vgic_v3_irq *irq;
+	uint32_t bit, intid;
+
+	cpu_of(v, cpu)->waker = sleep;
+	if (!sleep)
+		return;
+	FOR_EACH_MAPPED (cpu_of(v, cpu), bit) {
+		intid = map_intid(bit);
+		irq = vgic_irq(v, cpu, intid);
+		if ((irq->irouter & GICD_IROUTER_IRM) == 0 || intid < VGIC_PRV_I_NUM)
+			continue;
+		vgic_irq_fetch(v, irq);
+		if (irq->active)
+			continue;
+		irq->target = (int16_t)vgic_route(v, irq->irouter);
+		vgic_irq_changed(v, intid, irq);
+	}
+}
+
+void
 vgic_drop_active(struct vgic_visit *v, int cpu)
 {
 	struct vgic_v3_irq *irq;

@@ -182,6 +182,8 @@ void vgic_v2_load(struct vgic_visit *, struct hypctx *);
 void vgic_v2_gate(const struct vgic_v2_cpu *, struct vgic_gate *);
 int vgic_v2_mmio(struct hypctx *, uint64_t gpa, unsigned size, int dir, uint64_t *val);
 
+/* Its redistributor sleeps or wakes: 1-of-N interrupts that wait for it go elsewhere. */
+void vgic_cpu_sleep(struct vgic_visit *, int cpu, bool sleep);
 /* Nothing is active on a vCPU, or in its list registers, any more: it is reset. */
 void vgic_drop_active(struct vgic_visit *, int cpu);
 /* Priority bits above a binary point (IHI 0069, 4.8.3). */

@@ -322,7 +322,7 @@ static void
 wr_waker(struct vgic_access *a, uint32_t off, uint64_t val)
 {
 	(void)off;
-	hyp_ctx(a->v.hyp, (unsigned)a->cpu)->vgic_cpu.waker = (val & GICR_WAKER_PS) != 0;
+	vgic_cpu_sleep(&a->v, a->cpu, (val & GICR_WAKER_PS) != 0);
 }
 
 /* -- tables ------------------------------------------------------------------------------------ */
