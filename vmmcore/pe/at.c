@@ -49,11 +49,11 @@ at_op(struct pe *pe, const struct insn *in, uint32_t enc, uint64_t xt)
 	rq.s1_only = r->regime == 1 && !r->stage12;
 	if (mmu_translate(pe, &rq, &x, &f) == 0) {
 		pe->sr[SR_PAR_EL1] = BIT(11) | (x.pa & GENMASK(47, 12)) | ((uint64_t)x.attr << 56) |
-				     ((uint64_t)(x.device ? 2 : x.sh) << 7);
+				     ((uint64_t)(x.device || x.attr == 0x44 ? 2 : x.sh) << 7);
 		return (INSN_NEXT);
 	}
-	/* A stage-2 fault on the walk of a stage-1 AT from EL1 goes to EL2. */
-	if (f.stage2 && f.s1ptw && in != NULL && el == 1)
+	/* A stage-2 fault on the walk of AT from EL1 is taken, an external abort too. */
+	if (in != NULL && ((f.s1ptw && el == 1) || (f.fsc & 0x3c) == FSC_EXTERNAL_WALK))
 		return (mmu_data_abort(pe, in, xt, rq.acc | ACC_CM, &f));
 	pe->sr[SR_PAR_EL1] =
 	    BIT(11) | 1 | ((uint64_t)f.fsc << 1) | (f.s1ptw ? BIT(8) : 0) | (f.stage2 ? BIT(9) : 0);

@@ -25,6 +25,7 @@
 #define HCR_TID2 BIT(17)
 #define HCR_TID3 BIT(18)
 #define HCR_TSC BIT(19)
+#define HCR_TIDCP BIT(20)
 #define HCR_TACR BIT(21)
 #define HCR_TSW BIT(22)
 #define HCR_TPCP BIT(23)

@@ -301,22 +301,11 @@ fault_target(struct pe *pe, const struct mmu_fault *f)
  * or as a write when it was about to set a flag.
  */
 static bool
-counts_as_write(struct pe *pe, uint64_t va, unsigned acc, const struct mmu_fault *f)
+counts_as_write(unsigned acc, const struct mmu_fault *f)
 {
-	struct mmu_req rq = { .va = va,
-		.el = pe->el,
-		.regime = pe->el == 2 ? 2 : 1,
-		.pan = (pe->pstate & PS_PAN) != 0,
-		.acc = ACC_READ };
-	struct mmu_xlat x;
-	struct mmu_fault rf;
-
 	if ((acc & ACC_CM) != 0 || f->write)
 		return (true);
-	if ((acc & ACC_ATOMIC) == 0)
-		return ((acc & ACC_WRITE) != 0);
-	return (
-	    (f->fsc & 0x3c) == FSC_PERMISSION && !f->s1ptw && mmu_translate(pe, &rq, &x, &rf) == 0);
+	return ((acc & (ACC_WRITE | ACC_ATOMIC)) == ACC_WRITE);
 }
 
 int
@@ -330,7 +319,7 @@ mmu_data_abort(
 		iss |= 1u << 7;
 	if ((acc & ACC_CM) != 0)
 		iss |= 1u << 8;
-	if (counts_as_write(pe, va, acc, f))
+	if (counts_as_write(acc, f))
 		iss |= 1u << 6;
 	/* External aborts have no instruction syndrome. */
 	if (f->stage2 && !f->s1ptw && (acc & ACC_CM) == 0 && (f->fsc & 0x30) != FSC_EXTERNAL)

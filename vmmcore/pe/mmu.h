@@ -80,7 +80,7 @@ struct mmu_fault {
 	uint8_t fsc;
 	bool stage2;
 	bool s1ptw;
-	bool write; /* a walk's own write (access flag, dirty state) */
+	bool write; /* a walk's own write (access flag, dirty state), or an atomic's */
 	uint64_t ipa;
 };
 
@@ -90,7 +90,7 @@ struct mmu_xlat {
 	char *host;     /* of the byte; NULL: nothing answers at pa */
 	uint8_t prot;   /* PE_PROT_* that this level has now */
 	uint8_t attr;   /* MAIR-style memory attributes, stages combined */
-	uint8_t sh;     /* shareability */
+	uint8_t sh;     /* shareability, stages combined */
 	bool device;    /* Device memory */
 	bool cacheable; /* inner */
 	uint8_t log2;   /* log2 of the smaller block of the two stages */

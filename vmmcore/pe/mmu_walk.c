@@ -67,6 +67,16 @@ grain_mask(unsigned grain)
 	return (GENMASK(47, grain));
 }
 
+/* An atomic that could read is stopped as a write. */
+static int
+denied(struct mmu_fault *f, unsigned level, bool stage2, bool s1ptw, uint64_t ipa, unsigned need,
+    unsigned prot)
+{
+	(void)fault(f, FSC_PERMISSION, level, stage2, s1ptw, ipa);
+	f->write = need == (PE_PROT_READ | PE_PROT_WRITE) && (prot & PE_PROT_READ) != 0;
+	return (-1);
+}
+
 /*
  * Host address of the descriptor at stage-1 table address `addr`: through
  * stage 2 when it is on.
@@ -354,7 +364,7 @@ again:
 			desc |= BIT(7);
 	}
 	if ((prot & need) != need)
-		return (fault(f, FSC_PERMISSION, w.level, true, walk, ipa));
+		return (denied(f, w.level, true, walk, ipa, need, prot));
 	if (desc != w.desc) {
 		r = update_desc(pe, &w, desc, false, f);
 		if (r < 0) {
@@ -644,7 +654,7 @@ again:
 	need = need_of(rq->acc, rq->el);
 	prot = stage1_prot(pe, rq, &w, perm, sctlr);
 	if ((prot & need) != need)
-		return (fault(f, FSC_PERMISSION, w.level, false, false, 0));
+		return (denied(f, w.level, false, false, 0, need, prot));
 	if (dirties(rq->acc))
 		desc = perm;
 	if (desc != w.desc) {
@@ -665,19 +675,32 @@ again:
 	return (0);
 }
 
-/* The weaker of two attribute bytes (D8.6.6). */
+/* One of the two cacheability fields: stage 2 may weaken it, the hints stay. */
+static unsigned
+combine_cache(unsigned s1, unsigned s2)
+{
+	if (s1 == 4 || s2 == 4)
+		return (4);                     /* Non-cacheable */
+	return ((s2 & 4) == 0 ? s1 & ~4u : s1); /* Write-Through, Write-Back */
+}
+
+/* S2CombineS1MemAttrs() on attribute bytes (D8.6.6). */
 static uint8_t
 combine_attr(uint8_t a, uint8_t b)
 {
-	uint8_t ao = a >> 4, bo = b >> 4, ai = a & 15, bi = b & 15;
-
-	if (ao == 0 || bo == 0) {
-		if (ao == 0 && bo == 0)
+	if (is_device(a) || is_device(b)) {
+		if (is_device(a) && is_device(b))
 			return (a < b ? a : b);
-		return (ao == 0 ? a : b);
+		return (is_device(a) ? a : b);
 	}
-	return ((uint8_t)(((ao == 4 || bo == 4 ? 4 : (ao < bo ? ao : bo)) << 4) |
-			  (ai == 4 || bi == 4 ? 4 : (ai < bi ? ai : bi))));
+	return ((uint8_t)(combine_cache(a >> 4, b >> 4) << 4 | combine_cache(a & 15, b & 15)));
+}
+
+/* The wider of two shareabilities: 2 outer, 3 inner, 0 not. */
+static uint8_t
+combine_sh(uint8_t a, uint8_t b)
+{
+	return (a == 2 || b == 2 ? 2 : a == 3 || b == 3 ? 3 : 0);
 }
 
 int
@@ -704,6 +727,7 @@ mmu_translate(struct pe *pe, const struct mmu_req *rq, struct mmu_xlat *x, struc
 	x->host = s2.host;
 	x->prot &= s2.prot;
 	x->attr = combine_attr(x->attr, s2.attr);
+	x->sh = combine_sh(x->sh, s2.sh);
 	x->device = x->device || s2.device;
 	x->cacheable = x->cacheable && s2.cacheable;
 	if (s2.log2 < x->log2)

@@ -17,11 +17,12 @@
 #include "pe/timer.h"
 
 /* HCR_EL2 bits with an effect; those of extensions are masked by wr_hcr(). */
-#define HCR_IMPLEMENTED                                                                          \
-	(HCR_VM | HCR_SWIO | HCR_PTW | HCR_FMO | HCR_IMO | HCR_AMO | HCR_VF | HCR_VI | HCR_VSE | \
-	    HCR_FB | UINT64_C(0xc00) | HCR_DC | HCR_TWI | HCR_TWE | HCR_TID1 | HCR_TID2 |        \
-	    HCR_TID3 | HCR_TSC | HCR_TACR | HCR_TSW | HCR_TPCP | HCR_TPU | HCR_TTLB | HCR_TVM |  \
-	    HCR_TGE | HCR_TDZ | HCR_HCD | HCR_TRVM | HCR_E2H | HCR_TEA | HCR_APK | HCR_API)
+#define HCR_IMPLEMENTED                                                                           \
+	(HCR_VM | HCR_SWIO | HCR_PTW | HCR_FMO | HCR_IMO | HCR_AMO | HCR_VF | HCR_VI | HCR_VSE |  \
+	    HCR_FB | UINT64_C(0xc00) | HCR_DC | HCR_TWI | HCR_TWE | HCR_TID1 | HCR_TID2 |         \
+	    HCR_TID3 | HCR_TSC | HCR_TIDCP | HCR_TACR | HCR_TSW | HCR_TPCP | HCR_TPU | HCR_TTLB | \
+	    HCR_TVM | HCR_TGE | HCR_TDZ | HCR_HCD | HCR_TRVM | HCR_E2H | HCR_TEA | HCR_APK |      \
+	    HCR_API)
 
 #define ROW(ft, nm, op0, op1, crn, crm, op2, ac, rs, wm, rdf, wrf, tr) \
 	{ .name = #nm,                                                 \
@@ -144,6 +145,21 @@ sysreg_trap(struct pe *pe, const struct insn *in, int target, bool read)
 	    pe, (unsigned)target, EC_SYSREG, sysreg_iss(in->word, read), pe_pc(pe, in)));
 }
 
+/*
+ * UNDEFINED; but HCR_EL2.TIDCP takes EL1's accesses to the IMPLEMENTATION DEFINED
+ * space, CRn 11 and 15, to EL2 (D19.2.48).
+ */
+static int
+no_such_reg(struct pe *pe, const struct insn *in, bool read)
+{
+	unsigned crn = (unsigned)FIELD(in->word, 12, 4);
+
+	if (pe->el == 1 && (crn == 11 || crn == 15) && FIELD(in->word, 19, 2) != 2 &&
+	    (pe->sr[SR_HCR_EL2] & HCR_TIDCP) != 0)
+		return (sysreg_trap(pe, in, 2, read));
+	return (pe_undef(pe, in));
+}
+
 /* 0: go on; INSN_EXC: the access was trapped or UNDEFINED. */
 static int
 check_access(struct pe *pe, const struct insn *in, const struct sysreg *r, bool write)
@@ -152,7 +168,7 @@ check_access(struct pe *pe, const struct insn *in, const struct sysreg *r, bool 
 	int t;
 
 	if (unlikely(!implemented(pe, r)))
-		return (pe_undef(pe, in));
+		return (no_such_reg(pe, in, !write));
 	if (unlikely((r->acc & bit) == 0)) {
 		/*
 		 * EL0 reading an identification register: UNDEFINED, or a
@@ -363,7 +379,7 @@ pe_insn_sys(struct pe *pe, const struct insn *in)
 	if (crn == 7) /* AT; EL0 has none */
 		return (at_op(pe, in, enc, xt));
 	if (crn != 8 || pe->el == 0 || (op1 == 4 && pe->el != 2))
-		return (pe_undef(pe, in));
+		return (no_such_reg(pe, in, false));
 	if (pe->el == 1 && (hcr & HCR_TTLB) != 0)
 		return (sysreg_trap(pe, in, 2, false));
 	error = tlbi_op(pe, enc, xt);
@@ -377,7 +393,7 @@ pe_insn_sys(struct pe *pe, const struct insn *in)
 int
 pe_insn_sysl(struct pe *pe, const struct insn *in)
 {
-	return (pe_undef(pe, in));
+	return (no_such_reg(pe, in, true));
 }
 
 int

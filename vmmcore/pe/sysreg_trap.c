@@ -131,7 +131,7 @@ trap_tdra(struct pe *pe, const struct sysreg *r, bool write)
 {
 	(void)r;
 	(void)write;
-	return (by_mdcr(pe, MDCR_TDRA | MDCR_TDA | MDCR_TDE));
+	return (by_mdcr(pe, MDCR_TDRA | MDCR_TDE));
 }
 
 int
