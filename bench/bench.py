@@ -1,10 +1,12 @@
 """make bench: the same guests on bhyvepy and on qemu-system-aarch64, as ratios.
 
     bench/bench.py [--rounds N] [--json FILE]
+    bench/bench.py --operations
     bench/bench.py --abench [--only NAME|CLASS]... [--kernel 6.1-cloud]
 
 Responsible for the command line and for the order of things; see sides.py (what is
-compared), measure.py and abench.py (what is measured), results.py (what is made of it).
+compared), measure.py, operations.py and abench.py (what is measured), results.py (what
+is made of it).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import tempfile
 
 import abench
 import measure
+import operations
 from results import Row, classes, machine, number, table, write_json
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +26,9 @@ from sides import Bhyve, Image, Qemu
 
 from bhyvepy.guests import debian
 from bhyvepy.guests.demo import OWN_KERNEL
+
+# Context switches in Linux: sched_yield(), and a byte to another process and back by pipes.
+SWITCHES = ("yield", "pingpong")
 
 
 def options() -> argparse.Namespace:
@@ -32,6 +38,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--kernel", default="6.1-cloud", help="Debian kernel to boot")
     parser.add_argument("--json", metavar="FILE", help="write all samples")
     parser.add_argument("--abench", action="store_true", help="programs inside Debian's kernel")
+    parser.add_argument("--operations", action="store_true", help="what single operations cost")
     parser.add_argument("--only", action="append", default=[], help="of these, a name or class")
     parser.add_argument("--seconds", type=float, default=0.3, help="of one abench sample [0.3]")
     parser.add_argument("-o", dest="set", action="append", default=[], help="bhyve's -o KEY=VALUE")
@@ -72,11 +79,15 @@ def main() -> int:
                 print(table([row])[-1], file=sys.stderr, flush=True)
 
             rows = abench.run(opts.kernel, opts.only, opts.rounds, opts.seconds, progress)
+        elif opts.operations:
+            rows = operations.run(opts.rounds)
         else:
             debian_kernel = debian.fetch(opts.kernel)
             rows = measure.loops(Image(OWN_KERNEL, None, "guest> "), opts.rounds)
             real = Image(debian_kernel.vmlinuz, debian_kernel.initrd, "~ # ")
             rows += measure.boot(real, opts.rounds)
+            rows += operations.run(opts.rounds)
+            rows += abench.run(opts.kernel, SWITCHES, opts.rounds, opts.seconds)
     print()
     show(rows, facts)
     if opts.json:

@@ -12,6 +12,7 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
 import abench  # noqa: E402
+import operations  # noqa: E402
 import results  # noqa: E402
 from results import Row  # noqa: E402
 
@@ -81,3 +82,10 @@ def test_programs_are_those_of_the_sources() -> None:
     found = abench.programs()
     assert {cls for _, cls in found} >= {"int", "fp", "mem", "sys"}
     assert len(found) == len({name for name, _ in found}) > 70
+
+
+def test_operations_are_those_of_the_guest() -> None:
+    """Each figure that is read has its name in the kernel that prints it."""
+    source = (operations.SOURCES / "micro.c").read_text()
+    for name in operations.MICRO:
+        assert f'("{name}", ' in source, name
