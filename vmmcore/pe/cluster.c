@@ -390,6 +390,9 @@ void
 pe_relax(struct pe *pe)
 {
 	pause_cpu();
+	/* An interrupt may be what the guest waits for: it need not wait for the countdown. */
+	if (pe->pins.kick != NULL && atomic_load_explicit(pe->pins.kick, memory_order_relaxed) != 0)
+		pe->slice = 0;
 	if (++pe->mail->looks % RELAX_LOOKS == 0 && crowded(pe))
 		sched_yield();
 }
