@@ -359,6 +359,7 @@ class _Builder:
             irq=line,
             attach=self._attach,
             fatal=self._machine.stop_with,
+            vm=self._machine.vm.name,
         )
 
 

@@ -180,6 +180,7 @@ class DeviceEnv:
     irq: IrqLine = field(default_factory=NoIrq)
     attach: Callable[[CharDevice], Port] = no_attach
     fatal: Callable[[Exception], None] = log_fatal
+    vm: str = ""  # the name of the VM
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ class Entry:
     about: str
     virtio: VirtioMaker | None = None
     plain: PlainMaker | None = None
-    first: str = ""  # the option that a first word without '=' sets
+    first: str = ""  # the option that the first word sets
+    first_bare: bool = False  # ... unless there is a '=' in it
     window: int = 8  # the least size of its window
 
 
@@ -42,6 +43,12 @@ def _no_options(name: str, options: Mapping[str, str]) -> None:
 
 def _make_blk(options: Mapping[str, str], env: DeviceEnv) -> VirtioDevice:
     return VirtioBlk(BlkOptions.parse(options), GuestLog(env.name))
+
+
+def _make_net(options: Mapping[str, str], env: DeviceEnv) -> VirtioDevice:
+    from .virtio.net import VirtioNet  # brings what only a network needs
+
+    return VirtioNet.make(options, env.name, env.vm, GuestLog(env.name))
 
 
 def _make_rnd(options: Mapping[str, str], env: DeviceEnv) -> VirtioDevice:
@@ -72,11 +79,24 @@ def _make_bvmconsole(options: Mapping[str, str], env: DeviceEnv) -> Device:
 
 
 DEVICES: dict[str, Entry] = {
-    "virtio-blk": Entry("disk: path[,ro][,nocache][,sync]", _make_blk, None, "path", CONFIG + 64),
-    "virtio-rnd": Entry("entropy", _make_rnd, None, "", CONFIG),
-    "mmio-uart": Entry("PL011 serial port on the terminal", None, _make_pl011, "path", 0x1000),
-    "ns16550a": Entry("NS16550A serial port on the terminal", None, _make_ns16550a, "path", 8),
-    "bvmconsole": Entry("old FreeBSD's console", None, _make_bvmconsole, "", 4),
+    "virtio-blk": Entry(
+        "disk: path[,ro][,nocache][,sync]", _make_blk, first="path", window=CONFIG + 64
+    ),
+    "virtio-net": Entry(
+        "network: [slirp[,hostfwd=tcp:HOST:PORT-GUEST:PORT] | TAP][,mac=][,mtu=]",
+        _make_net,
+        first="backend",
+        first_bare=True,
+        window=CONFIG + 16,
+    ),
+    "virtio-rnd": Entry("entropy", _make_rnd, window=CONFIG),
+    "mmio-uart": Entry(
+        "PL011 serial port on the terminal", plain=_make_pl011, first="path", window=0x1000
+    ),
+    "ns16550a": Entry(
+        "NS16550A serial port on the terminal", plain=_make_ns16550a, first="path", window=8
+    ),
+    "bvmconsole": Entry("old FreeBSD's console", plain=_make_bvmconsole, window=4),
 }
 
 # bhyve's command lines put a host bridge into slot 0: there is no PCI bus behind ours.
@@ -97,10 +117,12 @@ def is_virtio(name: str) -> bool:
     return entry is not None and entry.virtio is not None
 
 
-def first_word(name: str) -> str:
-    """The key of a first word without '='; "" if the device has none."""
+def first_word(name: str, word: str) -> str:
+    """The key that the first word of a device's options sets; "" if it is an option itself."""
     entry = DEVICES.get(name)
-    return entry.first if entry is not None else ""
+    if entry is None or (entry.first_bare and "=" in word):
+        return ""
+    return entry.first
 
 
 def min_window(name: str) -> int:

@@ -129,7 +129,7 @@ def parse_options(device: str, conf: str) -> dict[str, str]:
     options: dict[str, str] = {}
     if not conf:
         return options
-    first = registry.first_word(device)
+    first = registry.first_word(device, conf.partition(",")[0])
     for i, part in enumerate(conf.split(",")):
         key, equals, value = part.partition("=")
         if i == 0 and first and (not equals or key != first):

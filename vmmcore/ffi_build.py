@@ -1,6 +1,6 @@
-"""Turn include/vmm.h into the C source of the cffi module bhyvepy._vmmcore.
+"""Turn include/vmm.h and net/slirp.h into the C source of the cffi module bhyvepy._vmmcore.
 
-The header is the cdef: nothing is declared twice. Run by CMake as
+The headers are the cdef: nothing is declared twice. Run by CMake as
 ``ffi_build.py OUT.c``; standard library and cffi only.
 """
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cffi import FFI
 
-HEADER = Path(__file__).resolve().parent / "include" / "vmm.h"
+CORE = Path(__file__).resolve().parent
+HEADERS = {"vmm.h": CORE / "include" / "vmm.h", "net/slirp.h": CORE / "net" / "slirp.h"}
 
 # Object-like macros with a number for a value; strings and F(x) are left out.
 _CONSTANT = re.compile(r'#define\s+([A-Z][A-Z0-9_]*)[ \t]+([^"\s].*)')
@@ -34,8 +35,9 @@ def cdef(text: str, *, values: bool = False) -> str:
 def make_ffi() -> FFI:
     """The module as cffi sees it."""
     ffi = FFI()
-    ffi.cdef(cdef(HEADER.read_text()))
-    ffi.set_source("bhyvepy._vmmcore", f'#include "{HEADER.name}"')
+    for header in HEADERS.values():
+        ffi.cdef(cdef(header.read_text()))
+    ffi.set_source("bhyvepy._vmmcore", "\n".join(f'#include "{name}"' for name in HEADERS))
     return ffi
 
 

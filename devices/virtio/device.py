@@ -3,14 +3,20 @@
 A VirtioDevice says what it is (id, features, configuration space, queues) and handles
 one chain at a time on the transport's I/O thread. Registers, status, interrupts and
 threads are the transport's (mmio.py); rings are queue.py's.
+
+What comes from outside, such as frames of a network, waits for buffers instead of being
+asked for by them: a queue of `input_queues` is filled by pull(). The I/O thread sleeps on
+the descriptors of watch() too, and tells ready() which of them has something. A descriptor
+that is reported must not be watched again until pull() has looked: a driver that is gone
+must not keep the thread busy.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from .queue import Chain
+from .queue import Chain, Queue
 
 # Feature bits of every device (virtio 1.2, section 6).
 F_INDIRECT_DESC = 1 << 28
@@ -22,6 +28,28 @@ F_ANY_LAYOUT = 1 << 27
 VENDOR_ID = 0x1AF4
 
 
+class Transport(Protocol):
+    """What a device may ask of its transport, from any thread."""
+
+    def config_changed(self) -> None:
+        """Tell the driver that the configuration space is another than before."""
+        ...
+
+    def wake(self) -> None:
+        """Let the I/O thread look at all queues and at watch()."""
+        ...
+
+
+class NoTransport:
+    """Before there is one."""
+
+    def config_changed(self) -> None:
+        """Nobody has read it yet."""
+
+    def wake(self) -> None:
+        """Nobody sleeps."""
+
+
 class VirtioDevice(ABC):
     """One type of device; an instance serves one transport."""
 
@@ -30,6 +58,8 @@ class VirtioDevice(ABC):
     queue_sizes: tuple[int, ...] = (128,)
     features: int = 0  # offered bits of this type
     negotiated: int = 0  # what the driver took; set by the transport
+    input_queues: frozenset[int] = frozenset()
+    transport: Transport = NoTransport()  # set by the transport
 
     @abstractmethod
     def handle(self, index: int, chain: Chain) -> int:
@@ -37,6 +67,23 @@ class VirtioDevice(ABC):
 
         Called on the I/O thread, one call at a time.
         """
+
+    def pull(self, index: int, queue: Queue) -> bool:
+        """Move what has arrived into buffers of input queue `index`.
+
+        Called on the I/O thread. True: there is more, only others should have a turn.
+        """
+        return False
+
+    def stopped(self, index: int) -> None:  # noqa: B027
+        """Queue `index` was taken away: chains that pull() keeps are void."""
+
+    def watch(self) -> list[tuple[int, int]]:
+        """Descriptors, with poll events, that the I/O thread shall sleep on now."""
+        return []
+
+    def ready(self, fd: int, events: int) -> None:  # noqa: B027
+        """One of them has something; on the I/O thread."""
 
     def config(self) -> bytes:
         """The configuration space as it is now."""
@@ -57,3 +104,6 @@ class VirtioDevice(ABC):
 
     def load(self, state: dict[str, Any]) -> None:  # noqa: B027
         """The inverse."""
+
+    def load_queue(self, index: int, queue: Queue) -> None:  # noqa: B027
+        """Behind load(): a queue that is ready again."""

@@ -11,16 +11,18 @@ nothing is written to guest memory once status reads back 0.
 
     driver: Notify -> doorbell eventfd -> I/O thread: pop, handle, push
                                             -> InterruptStatus.0 = 1, line up
+    outside world: a descriptor is readable -> I/O thread: pull, push -> the same
     driver: InterruptACK -> line down when no bit is left
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 from bhyvepy.errors import BhyveError
@@ -51,6 +53,8 @@ INT_USED, INT_CONFIG = 1, 2
 
 MASK32 = 0xFFFFFFFF
 
+# Chains of one queue that are served before other queues get a turn.
+TURN = 64
 # What close() gives a request in flight; a destroy has two seconds in all.
 CLOSE_S = 1.0
 
@@ -88,6 +92,9 @@ class VirtioMmio(Device):
         # keeps it.
         self._page_size = 0
         self._clear()
+        device.transport = self
+        if device.watch():
+            self._start()
 
     def _clear(self) -> None:
         self.status = 0
@@ -100,8 +107,9 @@ class VirtioMmio(Device):
         self._pfn = [0] * len(self.queues)
         self._used_up = [False] * len(self.queues)
         self.device.negotiated = 0
-        for queue in self.queues:
+        for index, queue in enumerate(self.queues):
             queue.reset()
+            self.device.stopped(index)
 
     # -- the guest's side -------------------------------------------------------------
 
@@ -193,6 +201,7 @@ class VirtioMmio(Device):
                 return
             num = queue.num
             queue.disable()
+            self.device.stopped(self._queue_sel)
             self._pfn[self._queue_sel] = 0
             if value == 0:
                 return
@@ -216,6 +225,7 @@ class VirtioMmio(Device):
                 queue = self._queue()
                 if queue is not None and queue.ready:
                     queue.disable()
+                    self.device.stopped(self._queue_sel)
                     self._used_up[self._queue_sel] = bool(self.status & ST_DRIVER_OK)
             return
         with self._lock:
@@ -232,7 +242,7 @@ class VirtioMmio(Device):
 
     def _w_notify(self, value: int) -> None:
         if value < len(self.queues):
-            self._wake()
+            self.wake()
 
     def _w_interrupt_ack(self, value: int) -> None:
         with self._lock:
@@ -258,7 +268,7 @@ class VirtioMmio(Device):
             started = bool(new & ~self.status & ST_DRIVER_OK)
             self.status = new | kept
         if started:
-            self._wake()  # buffers may be there already
+            self.wake()  # buffers may be there already
 
     def _status_allowed(self, new: int) -> bool:
         """Bits are only added, each after those that must come before (virtio 1.2, 3.1.1)."""
@@ -299,10 +309,14 @@ class VirtioMmio(Device):
         except BhyveError as err:  # no room for guest memory
             self.env.fatal(err)
             return False
-        if ok and self._thread is None and not self._closed:
+        if ok:
+            self._start()
+        return ok
+
+    def _start(self) -> None:
+        if self._thread is None and not self._closed:
             self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
             self._thread.start()
-        return ok
 
     def _live(self) -> bool:
         """Whether rings may be worked on."""
@@ -322,9 +336,10 @@ class VirtioMmio(Device):
         finally:
             with self._lock:
                 self._halt -= 1
-            self._wake()
+            self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the I/O thread look at everything."""
         if not self._closed:
             os.eventfd_write(self._kick, 1)
 
@@ -352,48 +367,105 @@ class VirtioMmio(Device):
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        watched: list[tuple[int, int]] = []
+        poll = select.poll()
+        poll.register(self._kick, select.POLLIN)
         while True:
-            os.eventfd_read(self._kick)
+            watched = self._sleep(poll, watched)
             if self._closed:
                 return
-            for index, queue in enumerate(self.queues):
-                try:
-                    self._drain(index, queue)
-                except QueueError as err:
-                    self.log.complain(f"queue {index} is broken until reset: {err}")
-                    self._needs_reset()
-                except BhyveError as err:
-                    self._needs_reset()
-                    self.env.fatal(err)
-                except Exception as err:
-                    self._needs_reset()
-                    self.env.fatal(DeviceError(f"{self.name}: internal error: {err!r}"))
+            more = True
+            while more and not self._halt and not self._closed:
+                more = False
+                for index, queue in enumerate(self.queues):
+                    if self._guarded(index, queue):
+                        more = True
 
-    def _drain(self, index: int, queue: Queue) -> None:
-        """Serve a queue until it is empty, or somebody wants us to stop."""
+    def _sleep(self, poll: select.poll, watched: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Until there may be something to do; returns what was watched."""
+        wanted = self.device.watch()
+        if wanted != watched:
+            for fd, _ in watched:
+                with suppress(KeyError):
+                    poll.unregister(fd)
+            for fd, events in wanted:
+                poll.register(fd, events)
+        if not wanted:
+            os.eventfd_read(self._kick)
+            return wanted
+        for fd, events in poll.poll():
+            if self._closed:
+                break
+            if fd == self._kick:
+                os.eventfd_read(fd)
+                continue
+            with self._io:
+                try:
+                    self.device.ready(fd, events)
+                except Exception as err:
+                    self._failed(err)
+        return wanted
+
+    def _guarded(self, index: int, queue: Queue) -> bool:
+        """A turn for one queue; whatever goes wrong ends here."""
+        try:
+            if index in self.device.input_queues:
+                return self._fill(index, queue)
+            return self._drain(index, queue)
+        except QueueError as err:
+            self.log.complain(f"queue {index} is broken until reset: {err}")
+            self._needs_reset()
+        except Exception as err:
+            self._failed(err)
+        return False
+
+    def _failed(self, err: Exception) -> None:
+        self._needs_reset()
+        if not isinstance(err, BhyveError):
+            err = DeviceError(f"{self.name}: internal error: {err!r}")
+        self.env.fatal(err)
+
+    def _drain(self, index: int, queue: Queue) -> bool:
+        """Serve a queue until it is empty, or somebody wants us to stop; True: not empty."""
         handle = self.device.handle
         quiet = False
+        turn = TURN
         while not self._halt:
             with self._io:
                 if self._halt or self._closed or not queue.ready or not self._live():
-                    return
+                    return False
                 if not quiet:
                     queue.quiet()
                     quiet = True
+                if not turn:
+                    return True
+                turn -= 1
                 chain = queue.pop()
                 if chain is None:
                     more = queue.listen()
                     if queue.needs_interrupt():  # broken chains were put back
                         self._interrupt(INT_USED)
                     if not more:
-                        return
+                        return False
                     quiet = False
                     continue
                 written = handle(index, chain)
                 if self._abandoned:
-                    return
+                    return False
                 queue.push(chain.head, written)
                 if queue.needs_interrupt():
+                    self._interrupt(INT_USED)
+        return False
+
+    def _fill(self, index: int, queue: Queue) -> bool:
+        """Let the device put what has arrived into the driver's buffers."""
+        with self._io:
+            if self._halt or self._closed or not queue.ready or not self._live():
+                return False
+            try:
+                return self.device.pull(index, queue)
+            finally:
+                if queue.ready and queue.needs_interrupt():
                     self._interrupt(INT_USED)
 
     # -- the machine's side --------------------------------------------------------------
@@ -470,9 +542,10 @@ class VirtioMmio(Device):
             self.device.load(state["device"])
             for queue, saved in zip(self.queues, state["queues"], strict=True):
                 queue.load(saved)
-                if queue.ready and self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-                    self._thread.start()
+            for index, queue in enumerate(self.queues):
+                if queue.ready:
+                    self.device.load_queue(index, queue)
+                    self._start()
             self._isr = state["isr"] & (INT_USED | INT_CONFIG)
             self.env.irq.set(bool(self._isr))
 

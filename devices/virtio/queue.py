@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,6 +172,13 @@ class Queue:
                 self.push(head, 0)
         return None
 
+    def again(self, head: int) -> Chain | None:
+        """A chain that was taken before the state was saved; None if it is none any more."""
+        try:
+            return self._walk(head) if 0 <= head < self.num else None
+        except (ChainError, GuestFault):
+            return None
+
     def _walk(self, head: int) -> Chain:
         chain = Chain(head)
         readable, writable = chain.readable, chain.writable
@@ -228,6 +236,17 @@ class Queue:
         self._used_idx = (self._used_idx + 1) & 0xFFFF
         # x86 keeps stores in order: the element is visible before the index.
         self._used16[1] = self._used_idx
+
+    def push_many(self, done: Sequence[tuple[int, int]]) -> None:
+        """Put (head, length) pairs back; the driver sees all of them or none."""
+        used32, mask, at = self._used32, self.num - 1, self._used_idx
+        for head, length in done:
+            slot = 1 + 2 * (at & mask)
+            used32[slot] = head
+            used32[slot + 1] = length & 0xFFFFFFFF
+            at = (at + 1) & 0xFFFF
+        self._used_idx = at
+        self._used16[1] = at
 
     def needs_interrupt(self) -> bool:
         """Whether the driver wants to hear of what was pushed since the last yes."""

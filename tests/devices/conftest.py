@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import select
 import struct
@@ -95,7 +96,10 @@ BUF = RAM + 0x10000
 
 
 class Driver:
-    """The guest's side of one virtio-mmio device with one queue."""
+    """The guest's side of one virtio-mmio device and of its first queue."""
+
+    index = 0
+    base = DESC
 
     def __init__(self, device, version=2, memory=None):
         self.kit = make_env(memory)
@@ -107,6 +111,14 @@ class Driver:
         self.size = 8
         self.seen = 0
         self.desc_at, self.avail_at, self.used_at = DESC, AVAIL, USED
+
+    def sibling(self, index):
+        """The same driver's side of another queue."""
+        other = copy.copy(self)
+        other.index, other.base = index, RAM + 0x80000 + 0x8000 * index
+        other.desc_at, other.avail_at = other.base, other.base + 0x2000
+        other.used_at = other.base + 0x4000
+        return other
 
     def r(self, offset):
         return self.mmio.read(offset, 4)
@@ -133,26 +145,27 @@ class Driver:
         self.seen = 0
         for addr, length in ((self.avail_at, 6 + 2 * size), (self.used_at, 6 + 8 * size)):
             self.memory.write(addr, bytes(length))
-        self.w(0x030, 0)
+        self.w(0x030, self.index)
         self.w(0x038, size)
         if self.version == 1:
             self.w(0x028, 4096)
             self.w(0x03C, 4096)
-            self.desc_at = DESC
-            self.avail_at = DESC + 16 * size
+            base = self.desc_at = self.base
+            self.avail_at = base + 16 * size
             self.used_at = (self.avail_at + 6 + 2 * size + 4095) & ~4095
-            self.memory.write(DESC, bytes(self.used_at + 6 + 8 * size - DESC))
-            self.w(0x040, DESC >> 12)
+            self.memory.write(base, bytes(self.used_at + 6 + 8 * size - base))
+            self.w(0x040, base >> 12)
             return
         for reg, addr in ((0x80, self.desc_at), (0x90, self.avail_at), (0xA0, self.used_at)):
             self.w(reg, addr & 0xFFFFFFFF)
             self.w(reg + 4, addr >> 32)
         self.w(0x044, 1)
 
-    def start(self, features=0, size=8):
+    def start(self, features=0, size=8, others=()):
         """The whole initialisation."""
         self.negotiate(features)
-        self.set_queue(size)
+        for queue in (self, *others):
+            queue.set_queue(size)
         self.w(0x070, 15 if self.version == 2 else 7)
         return self
 
@@ -185,8 +198,8 @@ class Driver:
         self.memory.write(self.avail_at + 4 + 2 * (idx % self.size), struct.pack("<H", head))
         self.avail_idx = idx + 1
 
-    def kick(self, queue=0):
-        self.w(0x050, queue)
+    def kick(self, queue=None):
+        self.w(0x050, self.index if queue is None else queue)
 
     def settle(self):
         """Until the I/O thread has nothing left to do."""

@@ -20,6 +20,7 @@ PYTHON = {
     "config": 1,
     "_vmmcore": 1,
     "mem": 2,
+    "slirp": 2,
     "vmmapi": 3,
     "cpu": 4,
     "devices": 4,
@@ -33,11 +34,11 @@ PYTHON = {
     "cli": 8,
 }
 # Only these may use the extension.
-CORE_USERS = {"vmmapi", "mem"}
+CORE_USERS = {"vmmapi", "mem", "slirp"}
 # Devices see guest memory through a protocol, never the VM.
-DEVICE_MAY = {"errors", "layout", "config", "devices"}
+DEVICE_MAY = {"errors", "layout", "config", "slirp", "devices"}
 
-C_FLOORS = {"sys": 0, "pe": 1, "vmm": 2}
+C_FLOORS = {"sys": 0, "net": 0, "pe": 1, "vmm": 2}
 # What a hypervisor may know about the silicon.
 PE_API = {"pe/pe.h", "pe/pe_counter.def", "pe/pe_feature.def", "pe/a64_ops.h"}
 
