@@ -22,6 +22,8 @@ from .framework import BIN, LINUX_PROMPT, POWERED_OFF, Guest, Vmm, until
 pytestmark = [pytest.mark.fetch, pytest.mark.slow]
 
 SIZE = 3 << 20
+# The host, as the guest sees it: in user mode, and on the tap.
+HTTP, HOST, TAP_HOST = "http:" + "//", "10.0.2.2", "10.9.0.1"
 SLOTS = {"modern": "3,virtio-net", "legacy": "0x200@0x6000#43:virtio-net"}
 
 
@@ -107,7 +109,7 @@ def test_user_mode(
     assert "2 packets received" in guest.sh("ping -c 2 -i 0.2 10.0.2.2")
 
     # In: from a server on the host's loopback.
-    out = guest.sh(f"time wget -q -O /tmp/big http://10.0.2.2:{server}/big")
+    out = guest.sh(f"time wget -q -O /tmp/big {HTTP}{HOST}:{server}/big")
     assert sum_of(files / "big") in guest.sh("md5sum /tmp/big")
     if took := re.search(r"real\s+(\d+)m ([\d.]+)s", out):
         seconds = int(took[1]) * 60 + float(took[2])
@@ -147,7 +149,7 @@ def test_closed_network(vmm: Vmm, debian_61: debian.Guest, server: int) -> None:
     load(vmm, debian_61)
     guest = booted(vmm.bhyve("-b", "-s", "3,virtio-net,slirp,open=false", "vm"))
     guest.sh("ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0")
-    guest.sh(f"! wget -q -T 2 -O /tmp/big http://10.0.2.2:{server}/big")
+    guest.sh(f"! wget -q -T 2 -O /tmp/big {HTTP}{HOST}:{server}/big")
     off(guest)
 
 
@@ -170,7 +172,7 @@ def test_tap(vmm: Vmm, debian_61: debian.Guest, files: Path, form: str) -> None:
             guest.sh("ip link set eth0 up && ip addr add 10.9.0.2/24 dev eth0")
             assert "2 packets received" in guest.sh("ping -c 2 -i 0.2 10.9.0.1")
             assert "2 packets received" in guest.sh("ping -c 2 -i 0.2 -s 8900 10.9.0.1")
-            fetch = "wget -q -O /tmp/big http://10.9.0.1:8000/big"
+            fetch = f"wget -q -O /tmp/big {HTTP}{TAP_HOST}:8000/big"
             guest.sh(f"until {fetch}; do sleep 0.1; done")
             assert sum_of(files / "big") in guest.sh("md5sum /tmp/big")
             for state, carrier in (("down", "0"), ("up", "1")):
@@ -197,7 +199,7 @@ def test_reset_under_load(vmm: Vmm, debian_61: debian.Guest, files: Path, server
     load(vmm, debian_61)
     guest = booted(vmm.bhyve("-b", "-c", "2", "-s", "3,virtio-net", "vm"))
     up = "ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0"
-    get = f"wget -q -O /tmp/big http://10.0.2.2:{server}/big"
+    get = f"wget -q -O /tmp/big {HTTP}{HOST}:{server}/big"
     drv = "/sys/bus/virtio/drivers/virtio_net"
     guest.sh(up)
     for _ in range(3):
