@@ -71,7 +71,7 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
     gic = _gic(config, cpus)
     specs = [*map(slots.parse, device_texts), *_configured(config)]
     slots.check(specs)
-    set_jit(config.boolean("jit", True))
+    set_jit(config.boolean("jit", True), config.boolean("jit.perf"))
     if config.boolean("memory.guest_in_core"):
         _dump_guest_memory()
     how = SuspendHow.NONE

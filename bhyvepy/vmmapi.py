@@ -702,9 +702,13 @@ def memory_lost() -> bool:
     return bool(lib.vm_memory_lost())
 
 
-def set_jit(on: bool) -> None:
-    """Translate guest code to host code, or interpret it: for vCPUs started from now on."""
-    lib.vmm_set_jit(int(on))
+def set_jit(on: bool, perf: bool = False) -> None:
+    """Translate guest code to host code, or interpret it: for vCPUs started from now on.
+
+    With `perf`, translated code is described in jit-PID.dump in the working directory,
+    for `perf inject --jit`.
+    """
+    lib.vmm_set_jit(int(on), int(perf))
 
 
 def core_version() -> str:

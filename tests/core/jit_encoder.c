@@ -9,7 +9,7 @@
 #include "pe/jit/x86_sse.h"
 
 static uint8_t code[1 << 20];
-static struct x86 x = { code, code + sizeof(code), false };
+static struct x86 x = { code, code + sizeof(code), false, 0 };
 
 static const char *const r64[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8",
 	"r9", "r10", "r11", "r12", "r13", "r14", "r15" };
@@ -131,7 +131,11 @@ vector(void)
 		say("vmovdqu xmm%d,[rip] # 0x0", D);
 		x_lea_rip(&x, D, here);
 		say("lea %s,[rip] # 0x0", r64[D]);
+		x_lea_at(&x, D, here);
+		say("lea %s,[rip] # 0x0", r64[D]);
 	}
+	x_jmp_at(&x, here);
+	say("jmp [rip] # 0x0");
 	for (unsigned i = 0; i < MEMS; i++)
 		EACH
 		{

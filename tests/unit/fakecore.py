@@ -348,7 +348,7 @@ class FakeLib:
         val[0] = self._of(vm).regs.get((cpu, -1 - cap), 0)
         return 0
 
-    def vmm_set_jit(self, on: int) -> None:
+    def vmm_set_jit(self, on: int, perf: int) -> None:
         self.jit = bool(on)
 
     def vm_feature_name(self, n: int, name: Any, desc: Any) -> int:

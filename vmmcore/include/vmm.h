@@ -328,9 +328,10 @@ int vm_get_capability(struct vm *vm, int vcpu, int cap, int *val);
 /*
  * Translate guest code to host code (1) or interpret it (0): for vCPUs that
  * this process runs for the first time from now on. Where the host lacks what
- * the translator needs, everything is interpreted.
+ * the translator needs, everything is interpreted. With `perf`, translated code
+ * is described in jit-PID.dump in the working directory, for `perf inject --jit`.
  */
-void vmm_set_jit(int on);
+void vmm_set_jit(int on, int perf);
 
 /* The errno value that means "a segment file was truncated under us", or 0. */
 int vm_memory_lost(void);

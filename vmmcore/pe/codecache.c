@@ -16,10 +16,12 @@
 
 #define STRIDE 32768u
 #define MAX_PAGES 3072u /* 51 MiB when every word of them was executed */
+#define PAGES_SIZE ((size_t)(MAX_PAGES + 1) * STRIDE)
 #define HASH_SIZE 4096u
 
 struct codecache {
-	char *base;
+	char *base;    /* the pages, and behind them addresses for translated code */
+	size_t size;   /* of both */
 	unsigned next; /* first page never used, or the next to replace */
 	bool full;
 	struct codepage *hash[HASH_SIZE];
@@ -38,14 +40,25 @@ codecache_create(struct pe *pe)
 
 	if (cc == NULL)
 		return (ENOMEM);
-	cc->base = mmap(NULL, (size_t)(MAX_PAGES + 1) * STRIDE, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	cc->size = PAGES_SIZE + jit_code_size(&pe->cfg);
+	cc->base =
+	    mmap(NULL, cc->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (cc->base == MAP_FAILED) {
 		free(cc);
 		return (ENOMEM);
 	}
 	pe->code = cc;
+	if (mprotect(cc->base, PAGES_SIZE, PROT_READ | PROT_WRITE) != 0) {
+		codecache_destroy(pe);
+		return (ENOMEM);
+	}
 	return (0);
+}
+
+void *
+codecache_code(const struct pe *pe)
+{
+	return (pe->code->base + PAGES_SIZE);
 }
 
 void
@@ -53,7 +66,7 @@ codecache_destroy(struct pe *pe)
 {
 	if (pe->code == NULL)
 		return;
-	munmap(pe->code->base, (size_t)(MAX_PAGES + 1) * STRIDE);
+	munmap(pe->code->base, pe->code->size);
 	free(pe->code);
 	pe->code = NULL;
 }
@@ -135,7 +148,7 @@ codecache_drop_all(struct pe *pe)
 
 	pe->count.code_inval++;
 	memset(cc->hash, 0, sizeof(cc->hash));
-	madvise(cc->base, (size_t)(MAX_PAGES + 1) * STRIDE, MADV_DONTNEED);
+	madvise(cc->base, PAGES_SIZE, MADV_DONTNEED);
 	cc->next = 0;
 	cc->full = false;
 	mmu_flush_fetch(pe);

@@ -18,6 +18,8 @@ void codecache_decode(struct pe *, struct codepage *, unsigned i);
 void codecache_drop_line(struct pe *, uint64_t pa);
 /* All of it: the caller must look its own page up again. */
 void codecache_drop_all(struct pe *);
+/* Addresses beside the pages that nothing is mapped at: jit_code_size() bytes. */
+void *codecache_code(const struct pe *);
 /* Handlers of the rows that stand for a slot's state. */
 int op_undecoded(struct pe *, const struct insn *);
 int op_page_end(struct pe *, const struct insn *);

@@ -95,6 +95,7 @@ struct pe_config {
 	                        instead of returning from pe_run() */
 	unsigned vmid_bits; /* 8 or 16 */
 	bool jit;           /* translate to host code where the host can */
+	bool jit_perf;      /* and describe it in a file for perf (jit_perf.c) */
 	/* For tests, 0: the usual. Executions before translation, instructions
 	   in a block, bytes of code memory (at least 256 KiB). */
 	unsigned jit_threshold, jit_block;

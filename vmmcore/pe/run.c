@@ -2,10 +2,10 @@
  * The run loop: from ERET out of EL2 to the next exception into it.
  *
  * Instructions of one page run in a tight loop of one indirect call each.
- * Taken branches count a slice down; when it is used up, and whenever
- * something may have unmasked an interrupt (slice set to 0), poll() looks at
- * the pins, the timers and the mailbox. So a branch costs one decrement, and
- * an interrupt waits for PE_SLICE taken branches at most.
+ * Instructions count a slice down at taken branches; when it is used up, and
+ * whenever something may have unmasked an interrupt (slice set to 0), poll()
+ * looks at the pins, the timers and the mailbox. So a branch costs one
+ * subtraction, and an interrupt waits for little more than PE_SLICE instructions.
  */
 #include "pe/cluster.h"
 #include "pe/codecache.h"
@@ -128,7 +128,7 @@ execute(struct pe *pe)
 		in = &page->insn[(pe->pc & 0xfff) >> 2];
 		if (unlikely(pe->mmu->fetch_uncached)) {
 			if (run_uncached(pe, page, in) == INSN_BRANCH)
-				pe->slice--;
+				pe->slice -= 8;
 			continue;
 		}
 		if (pe->jit != NULL) {
@@ -146,7 +146,8 @@ execute(struct pe *pe)
 			while ((r = a64_handler[in->op](pe, in)) == INSN_NEXT)
 				in++;
 			pe->count.insns += (uint64_t)(in - first) + 1;
-			if (r != INSN_BRANCH || --pe->slice <= 0 ||
+			pe->slice -= (int32_t)(in - first) + 1;
+			if (r != INSN_BRANCH || pe->slice <= 0 ||
 			    ((pe->pc ^ pe->pc_page) & ~UINT64_C(0xffc)) != 0 || pe->jit != NULL)
 				break;
 			in = &page->insn[(pe->pc & 0xfff) >> 2];

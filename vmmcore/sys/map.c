@@ -66,6 +66,8 @@ sys_map(int fd, uint64_t len, void **basep)
 	if (base == MAP_FAILED)
 		return (errno);
 	(void)madvise(base, len, MADV_DONTDUMP);
+	/* Guest RAM on pages of 2 MiB where the host gives them for shared memory. */
+	(void)madvise(base, len, MADV_HUGEPAGE);
 	pthread_mutex_lock(&map_lock);
 	if (!handler_installed) {
 		memset(&sa, 0, sizeof(sa));

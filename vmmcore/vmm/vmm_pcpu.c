@@ -93,12 +93,13 @@ set_pins(struct pcpu *p)
 	pe_set_pins(p->pe, &pins);
 }
 
-static bool use_jit; /* of PEs made from now on */
+static bool use_jit, use_jit_perf; /* of PEs made from now on */
 
 void
-vmm_set_jit(int on)
+vmm_set_jit(int on, int perf)
 {
 	use_jit = on != 0;
+	use_jit_perf = perf != 0;
 }
 
 /* What the host has in the PE while no guest runs. */
@@ -125,6 +126,7 @@ pcpu_new(struct vm *vm)
 		.list_regs = vm->hyp->list_regs,
 		.vmid_bits = vm->hyp->vmid_bits,
 		.jit = use_jit,
+		.jit_perf = use_jit_perf,
 	};
 	struct pcpu *p;
 

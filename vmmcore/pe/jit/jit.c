@@ -129,22 +129,39 @@ nzcv_in(struct x86 *x)
 	x_store(x, false, PE_MEM(nzcv), RCX);
 }
 
+/* pe->slice and count.insns are right for C code; and back. Uses RCX. */
+static void
+slice_out(struct x86 *x)
+{
+	x_load(x, false, RCX, PE_MEM(slice_at));
+	x_alu(x, false, X_SUB, RCX, R13);
+	x_rm(x, true, 0x01, RCX, PE_MEM(count.insns)); /* add */
+	x_store(x, false, PE_MEM(slice), R13);
+}
+
+static void
+slice_in(struct x86 *x)
+{
+	x_load(x, false, R13, PE_MEM(slice));
+	x_store(x, false, PE_MEM(slice_at), R13);
+}
+
 static const uint8_t saved[] = { RBX, RBP, R12, R13, R14, R15 };
 
 static void
 emit_fixed(struct jit *j)
 {
-	struct x86 x = { j->rw, j->rw + FIXED, false };
+	struct x86 x = { j->rw, j->rw + FIXED, false, j->rx - j->rw };
 
-	/* int enter(struct pe *, struct codepage *, void *code) */
+	/* int enter(struct pe *, void *code) */
 	j->enter = x.p;
 	for (unsigned i = 0; i < sizeof(saved); i++)
 		x_push(&x, saved[i]);
 	x_alu_imm(&x, true, X_SUB, RSP, FRAME);
 	x_lea(&x, true, R15, x_mem(RDI, PE_BIAS));
-	x_mov(&x, true, R13, RSI);
+	x_mov(&x, true, RAX, RSI);
 	x_load(&x, true, R14, PE_MEM(tlb));
-	x_mov(&x, true, RAX, RDX);
+	slice_in(&x);
 	fpsr_in(&x);
 	nzcv_in(&x);
 	reload(&x);
@@ -152,8 +169,9 @@ emit_fixed(struct jit *j)
 
 	/* ECX instructions were executed; EAX is the result. */
 	j->leave_count = x.p;
-	x_rm(&x, true, 0x01, RCX, PE_MEM(count.insns));
+	x_alu(&x, false, X_SUB, R13, RCX);
 	j->leave = x.p;
+	slice_out(&x);
 	fpsr_out(&x);
 	nzcv_out(&x);
 	spill(&x);
@@ -177,6 +195,7 @@ emit_fixed(struct jit *j)
 
 	/* Call the handler of the struct insn at RAX; flags of the result. */
 	j->call = x.p;
+	slice_out(&x);
 	nzcv_out(&x);
 	spill(&x);
 	x_alu_imm(&x, true, X_SUB, RSP, 8);
@@ -188,6 +207,7 @@ emit_fixed(struct jit *j)
 	x_alu_imm(&x, true, X_ADD, RSP, 8);
 	reload(&x);
 	nzcv_in(&x);
+	slice_in(&x);
 	x_load(&x, true, R14, PE_MEM(tlb));
 	x_test(&x, false, RAX, RAX);
 	x_ret(&x);
@@ -216,6 +236,16 @@ emit_fixed(struct jit *j)
 
 /* -- life --------------------------------------------------------------------------- */
 
+size_t
+jit_code_size(const struct pe_config *cfg)
+{
+	if (!cfg->jit)
+		return (0);
+	if (cfg->jit_memory >= 4 * ROOM)
+		return ((cfg->jit_memory + 4095) & ~(size_t)4095);
+	return (CODE_SIZE);
+}
+
 struct jit *
 jit_create(struct pe *pe)
 {
@@ -228,9 +258,7 @@ jit_create(struct pe *pe)
 	j = calloc(1, sizeof(*j));
 	if (j == NULL)
 		return (NULL);
-	j->size = CODE_SIZE;
-	if (pe->cfg.jit_memory >= 4 * ROOM)
-		j->size = (pe->cfg.jit_memory + 4095) & ~(size_t)4095;
+	j->size = jit_code_size(&pe->cfg);
 	j->threshold = pe->cfg.jit_threshold != 0 ? pe->cfg.jit_threshold : THRESHOLD;
 	j->block_max = JIT_BLOCK_MAX;
 	if (pe->cfg.jit_block != 0 && pe->cfg.jit_block < JIT_BLOCK_MAX)
@@ -243,13 +271,16 @@ jit_create(struct pe *pe)
 		return (NULL);
 	}
 	j->rw = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	j->rx = mmap(NULL, j->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	j->rx =
+	    mmap(codecache_code(pe), j->size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0);
 	close(fd);
 	if (j->rw == MAP_FAILED || j->rx == MAP_FAILED) {
 		jit_destroy(j);
 		return (NULL);
 	}
 	emit_fixed(j);
+	if (pe->cfg.jit_perf)
+		j->perf = jit_perf_open();
 	return (j);
 }
 
@@ -260,8 +291,6 @@ jit_destroy(struct jit *j)
 		return;
 	if (j->rw != MAP_FAILED)
 		munmap(j->rw, j->size);
-	if (j->rx != MAP_FAILED)
-		munmap(j->rx, j->size);
 	free(j);
 }
 
@@ -336,7 +365,6 @@ emit_loop(struct tr *t, const struct cold *c)
 		if (l->reg[i] >= 0 && v->reg[i] != l->reg[i])
 			x_movups_load(x, V_FIRST + i, v_mem((unsigned)l->reg[i]));
 	t_count(t);
-	x_alu_mem_imm(x, false, X_SUB, PE_MEM(slice), 1);
 	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
 	v_store_all(t, l);
 	t_pc(t, RAX, c->target);
@@ -357,7 +385,7 @@ emit_cold(struct tr *t, const struct cold *c)
 		/* FALLTHROUGH */
 	case COLD_SLOW:
 		v_store_all(t, &c->v);
-		x_lea(x, true, RAX, x_mem(R13, (int32_t)(c->i * sizeof(struct insn))));
+		t_insn(t, c->i);
 		x_call(x, jit_uses_fpsr(t->page->insn[c->i].op) ? t->j->call_fp : t->j->call);
 		leave = x_jcc(x, CC_NE);
 		v_load_all(t, &c->v_back);
@@ -371,17 +399,15 @@ emit_cold(struct tr *t, const struct cold *c)
 	case COLD_STEP:
 		v_store_all(t, &c->v);
 		if (c->i != t->start)
-			x_alu_mem_imm(
-			    x, true, X_ADD, PE_MEM(count.insns), (int32_t)(c->i - t->start));
+			x_alu_imm(x, false, X_SUB, R13, (int32_t)(c->i - t->start));
 		x_const(x, RAX, c->i * 4);
 		x_patch(x, x_jmp(x), t->j->step);
 		break;
 	case COLD_SPLIT:
 		v_store_all(t, &c->v);
-		x_lea(x, true, RAX, x_mem(R13, (int32_t)(c->i * sizeof(struct insn))));
+		t_insn(t, c->i);
 		x_call(x, jit_uses_fpsr(t->page->insn[c->i].op) ? t->j->call_fp : t->j->call);
 		leave = x_jcc(x, CC_NE);
-		t_count(t);
 		t_goto(t, (int32_t)(c->i * 4 + 4));
 		x_here(x, leave);
 		x_const(x, RCX, c->i - t->start + 1);
@@ -393,7 +419,6 @@ emit_cold(struct tr *t, const struct cold *c)
 			break;
 		}
 		v_store_all(t, &c->v);
-		t_count(t);
 		t_goto(t, c->target);
 		break;
 	}
@@ -426,7 +451,6 @@ emit_body(struct tr *t)
 	if (!t->ended) {
 		t->i = i - 1;
 		v_flush(t);
-		t_count(t);
 		t_goto(t, (int32_t)(i * 4));
 	}
 }
@@ -474,6 +498,7 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	memset(&t, 0, offsetof(struct tr, cold));
 	t.x.p = j->free;
 	t.x.end = j->rw + j->size;
+	t.x.rx = j->rx - j->rw;
 	t.pe = pe;
 	t.j = j;
 	t.page = page;
@@ -491,6 +516,9 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 		return (NULL);
 	j->blocks++;
 	j->bytes += (uint64_t)(t.x.p - j->free);
+	if (j->perf != NULL)
+		jit_perf_block(j->perf, page->pa + start * 4, to_rx(j, t.entry), t.entry,
+		    (size_t)(t.x.p - t.entry));
 	j->free = (uint8_t *)(((uintptr_t)t.x.p + 15) & ~(uintptr_t)15);
 	return (t.entry);
 }
@@ -501,7 +529,7 @@ jit_run(struct pe *pe, struct codepage *page)
 	struct jit *j = pe->jit;
 	unsigned i = (unsigned)(pe->pc & 0xffc) >> 2;
 	uint8_t *code = entries(page)[i], *count = (uint8_t *)page + JIT_COUNTS + i;
-	int (*enter)(struct pe *, struct codepage *, uint8_t *);
+	int (*enter)(struct pe *, uint8_t *);
 	uint8_t *entry = to_rx(j, j->enter);
 
 	if (code == to_rx(j, j->cold)) {
@@ -515,5 +543,5 @@ jit_run(struct pe *pe, struct codepage *page)
 		entries(page)[i] = code;
 	}
 	memcpy(&enter, &entry, sizeof(enter));
-	return (enter(pe, page, code));
+	return (enter(pe, code));
 }

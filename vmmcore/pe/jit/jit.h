@@ -25,7 +25,13 @@
 
 struct jit;
 
-/* NULL when this host cannot (BMI2 is needed) or memory is short. */
+/* Bytes of code memory that a PE of this configuration wants; 0: none. */
+size_t jit_code_size(const struct pe_config *);
+
+/*
+ * The code runs at codecache_code(), where it reaches the code pages with 32 bits.
+ * NULL when this host cannot (BMI2 is needed) or memory is short.
+ */
 struct jit *jit_create(struct pe *);
 void jit_destroy(struct jit *);
 /* A code page was made, or all of its code is gone. */

@@ -5,7 +5,7 @@
  *	host	holds
  *	r15	struct pe + 128, so that x0 to x31 are in reach of disp8
  *	r14	pe->tlb
- *	r13	the struct codepage that is executed
+ *	r13	pe->slice: instructions until the next poll
  *	rbx rbp rsi rdi r8 r9 r10 r11 r12
  *		x0 x1 x2 x3 x4 x8 x19 x20 SP
  *	rax rcx rdx xmm0 xmm1
@@ -39,6 +39,7 @@ struct jit {
 	uint8_t *pool; /* constants of 16 bytes, in rw */
 	unsigned npool;
 	uint64_t blocks, bytes, resets;
+	struct jit_perf *perf; /* NULL: nobody asked */
 };
 
 /* Bits of N, Z, C and V in pe->nzcv while translated code runs; others are anything. */
@@ -205,11 +206,13 @@ void t_slow_code(
     struct tr *, unsigned cc, void (*code)(struct tr *, const struct cold *), uint32_t arg);
 /* The block loop calls it: slow paths of this instruction come back to here. */
 void t_slow_back(struct tr *);
-/* Count the block's instructions up to this one. */
+/* Count the block's instructions up to this one; flags of the slice that is left. */
 void t_count(struct tr *);
-/* Go on at page offset `off`, which may lie outside of the page. */
+/*
+ * Leave the block behind this instruction: count, and go on at page offset
+ * `off`, which may lie outside of the page, or at the address in RAX.
+ */
 void t_goto(struct tr *, int32_t off);
-/* Go on at the address in RAX. */
 void t_dispatch(struct tr *);
 /* RAX = address of the page + off. */
 void t_pc(struct tr *, int d, int64_t off);
@@ -276,6 +279,14 @@ jit_uses_fpsr(unsigned op)
 	return (op >= A64_FMOV_S || op == A64_MRS || op == A64_MSR);
 }
 
+/* jit_perf.c: the file for perf, one a process; NULL when it cannot be written. */
+struct jit_perf *jit_perf_open(void);
+/* `size` bytes of host code at rx (readable at rw) stand for the block at guest physical `pa`. */
+void jit_perf_block(
+    struct jit_perf *, uint64_t pa, const uint8_t *rx, const uint8_t *rw, size_t size);
+
+/* RAX = the instruction, for its handler. */
+void t_insn(struct tr *, unsigned i);
 /* Out-of-line code. */
 void t_cold(struct tr *, enum cold_kind, uint8_t *from, int32_t target);
 

@@ -225,16 +225,22 @@ t_handler(struct tr *t, const struct insn *in)
 	struct x86 *x = &t->x;
 
 	v_flush(t);
-	x_lea(x, true, RAX, x_mem(R13, (int32_t)(t->i * sizeof(struct insn))));
+	t_insn(t, t->i);
 	x_call(x, jit_uses_fpsr(in->op) ? t->j->call_fp : t->j->call);
 	t_cold(t, COLD_LEAVE, x_jcc(x, CC_NE), 0);
 	v_forget(t);
 }
 
 void
+t_insn(struct tr *t, unsigned i)
+{
+	x_lea_at(&t->x, RAX, &t->page->insn[i]);
+}
+
+void
 t_count(struct tr *t)
 {
-	x_alu_mem_imm(&t->x, true, X_ADD, PE_MEM(count.insns), (int32_t)(t->i - t->start + 1));
+	x_alu_imm(&t->x, false, X_SUB, R13, (int32_t)(t->i - t->start + 1));
 }
 
 void
@@ -258,7 +264,7 @@ t_dispatch(struct tr *t)
 	struct x86 *x = &t->x;
 	int32_t fetch = (int32_t)offsetof(struct tlb, fetch);
 
-	x_alu_mem_imm(x, false, X_SUB, PE_MEM(slice), 1);
+	t_count(t);
 	x_patch(x, x_jcc(x, CC_LE), t->j->leave_pc);
 	x_rorx(x, false, RCX, RAX, 8);
 	x_alu_imm(x, false, X_AND, RCX, (FETCH_SIZE - 1) << 4);
@@ -267,9 +273,17 @@ t_dispatch(struct tr *t)
 	x_alu_mem(x, true, X_CMP, RDX, x_memx(R14, RCX, 0, fetch));
 	x_patch(x, x_jcc(x, CC_NE), t->j->leave_pc);
 	x_store(x, true, PE_MEM(pc_page), RDX);
-	x_load(x, true, R13, x_memx(R14, RCX, 0, fetch + 8));
+	x_load(x, true, RCX, x_memx(R14, RCX, 0, fetch + 8));
 	x_alu_imm(x, false, X_AND, RAX, 0xffc);
-	x_jmp_mem(x, x_memx(R13, RAX, 1, JIT_ENTRIES));
+	x_jmp_mem(x, x_memx(RCX, RAX, 1, JIT_ENTRIES));
+}
+
+/* To the translation at this offset of the page; one that is not there wants it in EAX. */
+static void
+jump_entry(struct tr *t, uint32_t off)
+{
+	x_const(&t->x, RAX, off);
+	x_jmp_at(&t->x, (const char *)t->page + JIT_ENTRIES + off * 2);
 }
 
 void
@@ -283,8 +297,8 @@ t_goto(struct tr *t, int32_t off)
 		return;
 	}
 	if (off <= t_off(t)) {
-		/* Backwards: here the interrupt poll is counted down. */
-		x_alu_mem_imm(x, false, X_SUB, PE_MEM(slice), 1);
+		/* Backwards: here is a poll due when the slice is used up. */
+		t_count(t);
 		if ((uint32_t)off == t->start * 4)
 			x_patch(x, x_jcc(x, CC_G), t->entry);
 		else {
@@ -293,14 +307,13 @@ t_goto(struct tr *t, int32_t off)
 			t_pc(t, RAX, off);
 			x_patch(x, x_jmp(x), t->j->leave_pc);
 			x_here(x, go);
-			x_const(x, RAX, (uint32_t)off);
-			x_jmp_mem(x, x_mem(R13, (int32_t)(JIT_ENTRIES + (uint32_t)off * 2)));
+			jump_entry(t, (uint32_t)off);
 			return;
 		}
 		t_pc(t, RAX, off);
 		x_patch(x, x_jmp(x), t->j->leave_pc);
 		return;
 	}
-	x_const(x, RAX, (uint32_t)off);
-	x_jmp_mem(x, x_mem(R13, (int32_t)(JIT_ENTRIES + (uint32_t)off * 2)));
+	t_count(t);
+	jump_entry(t, (uint32_t)off);
 }

@@ -18,7 +18,6 @@ LOWER(b)
 		return;
 	}
 	v_flush(t);
-	t_count(t);
 	t_goto(t, target(t, in));
 	t->ended = true;
 }
@@ -28,7 +27,6 @@ LOWER(bl)
 	t_pc(t, RAX, t_off(t) + 4);
 	g_commit(t, 30, RAX);
 	v_flush(t);
-	t_count(t);
 	t_goto(t, target(t, in));
 	t->ended = true;
 }
@@ -94,7 +92,6 @@ LOWER(br)
 		return;
 	v_flush(t);
 	g_load(t, true, RAX, in->rn);
-	t_count(t);
 	t_dispatch(t);
 	t->ended = true;
 }
@@ -109,7 +106,6 @@ LOWER(blr)
 	g_commit(t, 30, RAX);
 	x_mov(&t->x, true, RAX, RDX);
 	v_flush(t);
-	t_count(t);
 	t_dispatch(t);
 	t->ended = true;
 }

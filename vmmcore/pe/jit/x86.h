@@ -9,6 +9,7 @@
 #define PE_JIT_X86_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -42,6 +43,7 @@ enum { X_ROL, X_ROR, X_RCL, X_RCR, X_SHL, X_SHR, X_SAL, X_SAR };
 struct x86 {
 	uint8_t *p, *end;
 	bool overflow;
+	ptrdiff_t rx; /* from where code is written to where it runs */
 };
 
 /* A memory operand: base + index * 2^scale + disp; index -1: none. */

@@ -253,6 +253,33 @@ x_cvt_from_g(struct x86 *x, bool w, bool dbl, int d, int a, int r)
 }
 
 /* r = address of c in the code memory */
+/* Relative to RIP, `at` being where the data is for the code that runs. */
+static inline void
+x_modrm_rip(struct x86 *x, int reg, const void *at)
+{
+	const uint8_t *next = x->p + 5 + x->rx;
+
+	x_byte(x, (unsigned)(reg & 7) << 3 | 5u);
+	x_u32(x, (uint32_t)((uintptr_t)at - (uintptr_t)next));
+}
+
+/* JMP [at] */
+static inline void
+x_jmp_at(struct x86 *x, const void *at)
+{
+	x_byte(x, 0xff);
+	x_modrm_rip(x, 4, at);
+}
+
+/* LEA r, [at] */
+static inline void
+x_lea_at(struct x86 *x, int r, const void *at)
+{
+	x_rex(x, true, r, 0, 0, false);
+	x_byte(x, 0x8d);
+	x_modrm_rip(x, r, at);
+}
+
 static inline void
 x_lea_rip(struct x86 *x, int r, const uint8_t *c)
 {
