@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bhyvepy.guests import cpio, debian, initramfs, packages
+from bhyvepy.guests import cpio, debian, initramfs, packages, userland
 
 from .bootlib import elf
 
@@ -358,3 +358,32 @@ def test_an_archive_of_packages_is_fetched_once(
     assert packages.archive("b", "a", cache=tmp_path) == b"archive"
     assert packages.archive("a", "b", cache=tmp_path) == b"archive"
     assert calls == [("b", "a")]
+
+
+def test_packages_become_a_disk(tmp_path: Path) -> None:
+    """/bin and /usr/bin are one, whichever a package names; the file system is sound."""
+    one = deb(tmp_path, "one", {"bin/sh": "s", "usr/share/man/man1/sh.1": "m"}, {})
+    two = deb(tmp_path, "two", {"usr/bin/prog": "p", "lib/libz.so.1": "z"}, {})
+    tree, image = tmp_path / "tree", tmp_path / "image"
+    userland.unpack([one, two], tree)
+    assert sorted(p.name for p in (tree / "usr" / "bin").iterdir()) == ["prog", "sh"]
+    assert (tree / "lib").is_symlink()
+    assert (tree / "usr" / "lib" / "libz.so.1").read_text() == "z"
+    assert not (tree / "usr" / "share" / "man").exists()
+    userland.file_system(tree, image)
+    subprocess.run(["/sbin/e2fsck", "-fn", str(image)], check=True, capture_output=True)
+    argv = ["/sbin/debugfs", "-R", "cat /usr/bin/prog", str(image)]
+    assert subprocess.run(argv, capture_output=True, check=True).stdout == b"p"
+
+
+def test_the_initrd_of_a_disk_starts_the_script(tmp_path: Path) -> None:
+    """The kernel's own initrd stays in front; the script and its files are behind it."""
+    base = tmp_path / "initrd.gz"
+    base.write_bytes(gzip.compress(b"base"))
+    guest = debian.Guest("n", "r", "v", tmp_path / "vmlinuz", base)
+    data = userland.initrd(guest, "true\n", {"a.py": b"pass"})
+    assert data.startswith(base.read_bytes())
+    more = gzip.decompress(data.removeprefix(base.read_bytes()))
+    assert b"work/run.sh" in more
+    assert b"work/a.py" in more
+    assert b"chroot /mnt" in more

@@ -1,0 +1,2 @@
+# Every digest of OpenSSL.
+for a in $DIGESTS; do openssl dgst -$a -r $D; done
