@@ -9,6 +9,7 @@ kernel leaves nothing behind; a VM that cannot be completed is removed. Keys:
     loader.env.N            name=value of the environment (-e)
     loader.address          where a flat image goes      (-l)
     loader.fdt              FDT in x0 for a FreeBSD ELF kernel
+    fdt.address             where the device tree goes; behind the kernel if not said
     fdt.seed                the same seeds at every load
     memory.base, memory.size, memory.wired               (-b, -m, -S)
     cpu                     what the CPU can do: cpu.py
@@ -34,7 +35,6 @@ from bhyvepy.vmmapi import VM, check_name, check_space, loading, stat_vm, vmm_di
 # PSTATE at the entry of a kernel: EL1h, DAIF masked (Documentation/arm64/booting).
 ENTRY_PSTATE = 0x3C5
 DEFAULT_KERNEL = "kernel.bin"
-BASE_ALIGN = 2 * layout.MIB
 MAX_LIST_REGS = 16
 
 Progress = Callable[[int, int], None]
@@ -44,8 +44,8 @@ def make_plan(config: Config) -> plan.LoadPlan:
     """Read the files and say what goes where; touches no VM."""
     base = parse_address(config.text("memory.base", hex(layout.RAM_BASE)), "memory base")
     size = config.size("memory.size")
-    if base % BASE_ALIGN:
-        raise ConfigError(f"memory base {base:#x} is not a multiple of 2M")
+    if base % layout.PAGE_SIZE:
+        raise ConfigError(f"memory base {base:#x} is not a multiple of 4K")
     if base + size > layout.IPA_LIMIT:
         raise ConfigError(f"RAM of {size >> 20}M at {base:#x} ends above {layout.IPA_LIMIT:#x}")
     bootrom = config.get("bootrom")
@@ -53,8 +53,9 @@ def make_plan(config: Config) -> plan.LoadPlan:
     load = config.get("loader.address")
     address = None if load is None else parse_address(load, "load address")
     if bootrom and address is None:
-        address = base
+        address = layout.ram_ranges(base, size)[0][0]
     env = sorted(config.under("loader.env").items(), key=lambda kv: int(kv[0]))
+    fdt_at = config.get("fdt.address")
     initrd, dtb = config.get("initrd"), config.get("dtb")
     seed = config.number("fdt.seed") if "fdt.seed" in config else None
     opts = options.LoadOptions(
@@ -67,6 +68,8 @@ def make_plan(config: Config) -> plan.LoadPlan:
         env=tuple(v for _, v in env),
         dtb=None if dtb is None else source.read(dtb, "device tree", limit=source.MAX_DTB),
         fdt=config.boolean("loader.fdt"),
+        fdt_at=None if fdt_at is None else parse_address(fdt_at, "fdt.address"),
+        flat=bootrom is not None,
         seeds=record.make_seeds(seed),
     )
     kernel = source.read(path, "bootrom" if bootrom else "kernel", limit=size)

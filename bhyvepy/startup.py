@@ -10,6 +10,7 @@ bhyverun.py; afterwards everything is given back whatever happened. Keys of its 
     destroy_on_poweroff, monitor                         (-D, -M)
     memory.wired, memory.guest_in_core                   (-S, -C)
     vcpu.N.cpuset           host CPUs of a vCPU          (-p)
+    pci.BUS.SLOT.FUNC.*, mmio.ADDR.*     devices         (-s; devices/slots.py)
     psci.method             hvc or smc: what the device tree says; both work
     gic.version             3 or 2
     gic.its                 a GICv3 has a translation service for LPIs
@@ -22,7 +23,6 @@ exits (bhyverun.py), the contents of the device tree (machdep.py).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import logging
 import os
@@ -58,7 +58,7 @@ from bhyvepy.vmmapi import MAXCPU, VM, check_name, set_jit
 CORE_SHARED = 1 << 3
 
 
-def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
+def run_vm(config: Config) -> SuspendHow:
     """Run a VM to its end; BhyveError when it could not be, or broke off."""
     name = check_name(config.text("name"))
     cpus, sockets, cores, threads = topology(config)
@@ -69,8 +69,7 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
     if conduit not in ("hvc", "smc"):
         raise ConfigError(f"psci.method={printable(conduit, 40)} is not known; use hvc or smc")
     gic = _gic(config, cpus)
-    specs = [*map(slots.parse, device_texts), *_configured(config)]
-    slots.check(specs)
+    specs = devices(config)
     set_jit(config.boolean("jit", True), config.boolean("jit.perf"))
     if config.boolean("memory.guest_in_core"):
         _dump_guest_memory()
@@ -78,17 +77,22 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
     with ExitStack() as owned, ExitStack() as stack:
         vm = _open(name, config)
         stack.callback(vm.close)
+        ours = owned.enter_context(ExitStack())
+        if _loads(config):
+            # What we made ourselves does not stay when it cannot be run.
+            ours.callback(_destroy, name)
         rec = _load_record(vm)
         _check_memory(config, rec)
         _check_cpu(config, vm)
         _check_state(vm)
-        console = _console(config, stack)
+        console = _console(config, specs, stack)
         machine = Machine(vm, machdep.mpidrs(cpus), console=console, pins=pins)
         stack.callback(machine.close)
         stack.callback(_log_to(machine))
         attached = _Builder(machine, rec, console).build(specs)
         # Up to here nothing has changed: what can be refused is refused before.
         vm.run_begin()
+        ours.pop_all()
         if config.boolean("monitor"):
             owned.callback(_destroy, name)
         stack.callback(_leave, vm)
@@ -112,8 +116,13 @@ def run_vm(config: Config, device_texts: Sequence[str]) -> SuspendHow:
 
 
 # -- the VM -----------------------------------------------------------------------
+def _loads(config: Config) -> bool:
+    """Whether bhyve does bhyveload's work too."""
+    return "bootrom" in config or "kernel" in config
+
+
 def _open(name: str, config: Config) -> VM:
-    if "bootrom" in config or "kernel" in config:
+    if _loads(config):
         return loadvm.load(name, config, again=True)
     return VM.open(name)
 
@@ -238,28 +247,33 @@ def _pins(config: Config, cpus: int) -> dict[int, set[int]]:
     return pins
 
 
-def _configured(config: Config) -> list[slots.DeviceSpec]:
-    """Devices in the form pci.0.SLOT.0.device=name, with their options beside it."""
-    nodes: dict[str, dict[str, str]] = {}
-    for key, value in config.under("pci").items():
-        place, _, name = key.rpartition(".")
-        if place.count(".") == 2:
-            nodes.setdefault(place, {})[name] = value
-    out = []
-    for place, options in nodes.items():
-        device = options.pop("device", None)
-        if device is None:
-            raise ConfigError(f"pci.{place} has no device; set pci.{place}.device")
-        bus, slot, func = place.split(".")
-        spec = slots.parse(f"{bus}:{slot}:{func},{device}")
-        out.append(dataclasses.replace(spec, options={**spec.options, **options}))
-    return out
+def devices(config: Config) -> list[slots.DeviceSpec]:
+    """The devices of the nodes pci.BUS.SLOT.FUNC and mmio.ADDR; clashes are refused."""
+    found = []
+    for bus, dots, make in (("pci", 2, slots.from_pci), ("mmio", 0, slots.from_mmio)):
+        nodes: dict[str, dict[str, str]] = {}
+        for key, value in config.under(bus).items():
+            parts = key.split(".", dots + 1)
+            if len(parts) == dots + 2:
+                nodes.setdefault(".".join(parts[:-1]), {})[parts[-1]] = value
+        found += [make(place, options) for place, options in nodes.items()]
+    slots.check(found)
+    return found
 
 
 # -- the machine --------------------------------------------------------------------
-def _console(config: Config, stack: ExitStack) -> Console | None:
-    """The terminal in front of the machine, or none."""
+def _console(config: Config, specs: Sequence[slots.DeviceSpec], stack: ExitStack) -> Console | None:
+    """The terminal in front of the machine, or none.
+
+    A serial port of the command line without a back end of its own is on it, with -b or
+    without, as in bhyvearm64.
+    """
     where = config.get("console")
+    if where is None and any(
+        spec.device in registry.SERIAL and spec.options.get("path", "stdio") == "stdio"
+        for spec in specs
+    ):
+        where = "stdio"
     if where is None:
         return None
     if where == "stdio":
@@ -331,7 +345,7 @@ class _Builder:
             self._put(layout.COM1.base, layout.COM1.intid, uart)
         if not bus.taken(layout.RTC) and layout.RTC.intid not in self._used:
             rtc = PL031(self._env("rtc", layout.RTC.intid))
-            self._put(layout.RTC.base, layout.RTC.intid, rtc)
+            self._put(layout.RTC.base, layout.RTC.intid, rtc, always=True)
         if not bus.taken(layout.BVMCONS):
             self._machine.add_device(layout.BVMCONS.base, BvmConsole(self._env("bvmconsole", None)))
         return self._attached
@@ -347,9 +361,9 @@ class _Builder:
         device = registry.create(spec.device, spec.options, env, spec.version, spec.size)
         self._put(spec.base, irq, device)
 
-    def _put(self, base: int, irq: int | None, device: Device) -> None:
+    def _put(self, base: int, irq: int | None, device: Device, *, always: bool = False) -> None:
         self._machine.add_device(base, device)
-        self._attached.append(machdep.Attached(base, device.size, irq, device.dt_node))
+        self._attached.append(machdep.Attached(base, device.size, irq, device.dt_node, always))
 
     def _env(self, name: str, irq: int | None) -> DeviceEnv:
         line: IrqLine = NoIrq() if irq is None else SpiLine(self._machine.vm, irq)

@@ -102,6 +102,9 @@ DEVICES: dict[str, Entry] = {
 # bhyve's command lines put a host bridge into slot 0: there is no PCI bus behind ours.
 IGNORED = frozenset({"hostbridge", "amd_hostbridge"})
 
+# Serial ports that are on the terminal unless a back end is named.
+SERIAL = frozenset({"mmio-uart", "ns16550a"})
+
 KNOWN = sorted([*DEVICES, *IGNORED])
 
 

@@ -4,6 +4,11 @@
     size@addr#irq:name[,conf]       bhyvearm64's: hexadecimal size and address (0x may be
                                     left out), decimal INTID, -1 for none or any
 
+and the same devices as variables of the configuration (bhyve_config(5)):
+
+    pci.BUS.SLOT.FUNC.device=name   with pci.BUS.SLOT.FUNC.OPTION=value beside it
+    mmio.ADDR.device=name           with mmio.ADDR.size, .irq and .OPTION beside it
+
 Responsible for syntax, ranges and clashes between devices. Not for what a device does
 with its options (the device), for making devices (registry.py), or for which interrupt
 "-1" gets (machdep).
@@ -53,6 +58,11 @@ class DeviceSpec:
 
 def parse(text: str) -> DeviceSpec:
     """One -s argument; DeviceError in one line otherwise."""
+    return parse_settings(text)[0]
+
+
+def parse_settings(text: str) -> tuple[DeviceSpec, dict[str, str]]:
+    """The same, and the variables that say it."""
     shown = printable(text)
     if len(text) > MAX_TEXT:
         raise DeviceError(f"-s argument of {len(text)} characters; the limit is {MAX_TEXT}")
@@ -65,7 +75,53 @@ def parse(text: str) -> DeviceSpec:
     raise DeviceError(f"-s {shown or repr('')}: not a device; {FORMS}")
 
 
-def _parse_slot(text: str, shown: str) -> DeviceSpec:
+def _variables(node: str, device: str, options: Mapping[str, str]) -> dict[str, str]:
+    return {f"{node}.{key}": value for key, value in {"device": device, **options}.items()}
+
+
+def from_pci(place: str, options: Mapping[str, str]) -> DeviceSpec:
+    """The device of a node pci.BUS.SLOT.FUNC."""
+    rest = dict(options)
+    device = _device_of(f"pci.{place}", rest)
+    bus, slot, func = (_decimal(f"pci.{place}", part) for part in place.split("."))
+    where = f"{bus}:{slot}:{func}" if bus or func else str(slot)
+    text = ",".join([where, device, *(f"{k}={v}" for k, v in rest.items())])
+    return _at_slot(text, printable(text), (bus, slot, func), device, rest)
+
+
+def from_mmio(place: str, options: Mapping[str, str]) -> DeviceSpec:
+    """The device of a node mmio.ADDR."""
+    node, rest = f"mmio.{place}", dict(options)
+    device = _device_of(node, rest)
+    size, base = _hexadecimal(node, rest.pop("size", "200")), _hexadecimal(node, place)
+    irq = rest.pop("irq", "-1")
+    number = -1 if irq == "-1" else _decimal(node, irq)
+    words = [device, *(f"{k}={v}" for k, v in rest.items())]
+    text = f"{size:#x}@{base:#x}#{number}:{','.join(words)}"
+    return _at_address(text, printable(text), (size, base, number), device, rest)
+
+
+def _device_of(node: str, options: dict[str, str]) -> str:
+    device = options.pop("device", None)
+    if device is None:
+        raise DeviceError(f"{node} has no device; set {node}.device")
+    registry.check_name(device)
+    return device
+
+
+def _decimal(node: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise DeviceError(f"{printable(node)}: '{printable(text)}' is not a number")
+    return int(text)
+
+
+def _hexadecimal(node: str, text: str) -> int:
+    if not re.fullmatch(r"(0[xX])?[0-9a-fA-F]{1,16}", text):
+        raise DeviceError(f"{printable(node)}: '{printable(text)}' is not a hexadecimal number")
+    return int(text, 16)
+
+
+def _parse_slot(text: str, shown: str) -> tuple[DeviceSpec, dict[str, str]]:
     place, _, rest = text.partition(",")
     numbers = [int(p) for p in place.split(":") if len(p) < 10]
     if len(numbers) != len(place.split(":")):
@@ -75,6 +131,16 @@ def _parse_slot(text: str, shown: str) -> DeviceSpec:
     if slot >= layout.VIRTIO_SLOTS:
         raise DeviceError(f"-s {shown}: slot numbers are 0 to {layout.VIRTIO_SLOTS - 1}")
     device, options = _parse_device(rest, shown)
+    said = _variables(f"pci.{bus}.{slot}.{func}", device, options)
+    return _at_slot(text, shown, (bus, slot, func), device, options), said
+
+
+def _at_slot(
+    text: str, shown: str, place: tuple[int, int, int], device: str, options: dict[str, str]
+) -> DeviceSpec:
+    bus, slot, func = place
+    if slot >= layout.VIRTIO_SLOTS:
+        raise DeviceError(f"-s {shown}: slot numbers are 0 to {layout.VIRTIO_SLOTS - 1}")
     if (bus or func) and device not in registry.IGNORED:
         raise DeviceError(
             f"-s {shown}: virtio-mmio slots have neither buses nor functions; use a free slot"
@@ -91,9 +157,17 @@ def _parse_slot(text: str, shown: str) -> DeviceSpec:
     )
 
 
-def _parse_addr(text: str, shown: str, match: re.Match[str]) -> DeviceSpec:
+def _parse_addr(text: str, shown: str, match: re.Match[str]) -> tuple[DeviceSpec, dict[str, str]]:
     size, base, irq = int(match[1], 16), int(match[2], 16), int(match[3])
     device, options = _parse_device(match[4], shown)
+    said = _variables(f"mmio.{base:#x}", device, {"size": f"{size:#x}", "irq": str(irq), **options})
+    return _at_address(text, shown, (size, base, irq), device, options), said
+
+
+def _at_address(
+    text: str, shown: str, place: tuple[int, int, int], device: str, options: dict[str, str]
+) -> DeviceSpec:
+    size, base, irq = place
     if device in registry.IGNORED:
         raise DeviceError(f"-s {shown}: {device} goes into a slot: -s 0,{device}")
     least = registry.min_window(device)

@@ -59,6 +59,8 @@ MISTAKES = (
 
 def find(data: bytes, opts: LoadOptions) -> Loader:
     """The loader for these bytes. With -l anything unknown is a flat image."""
+    if opts.flat and not elf.matches(data):
+        return raw.load
     for form in FORMS:
         if form.matches(data):
             return form.load

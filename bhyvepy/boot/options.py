@@ -31,6 +31,8 @@ class LoadOptions:
     env: tuple[str, ...] = ()
     dtb: bytes | None = None
     fdt: bool = False
+    fdt_at: int | None = None  # where the device tree goes; None: behind the kernel
+    flat: bool = False  # a boot ROM: entered at its first byte, whatever it looks like
 
 
 @dataclass(frozen=True, slots=True)

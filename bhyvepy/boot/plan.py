@@ -49,7 +49,7 @@ def plan(data: bytes, opts: LoadOptions) -> LoadPlan:
             f"{human(opts.size)} of memory at {opts.base:#x} ends behind the "
             f"{human(IPA_LIMIT)} of guest physical space: use a smaller -m or -b"
         )
-    if data[:2] == source.GZIP_MAGIC:
+    if data[:2] == source.GZIP_MAGIC and not opts.flat:
         data = source.gunzip(data, opts.kernel, opts.size)
     arena = Arena(ram)
     kernel = detect.find(data, opts)(data, opts, arena)
@@ -67,7 +67,11 @@ def plan(data: bytes, opts: LoadOptions) -> LoadPlan:
         # 8-byte aligned and within one 2 MiB block (booting.rst, 2).
         align = room if room == DTB_ROOM else 2 * MIB
         after = kernel.end + _GAP
-        dtb_gpa = arena.find(room, align, after, "device tree")
+        if opts.fdt_at is None:
+            dtb_gpa = arena.find(room, align, after, "device tree")
+        else:
+            dtb_gpa = opts.fdt_at
+            arena.reserve(dtb_gpa, room, "device tree")
         placements.append(Placement(dtb_gpa, content, room, "device tree"))
         x0 = dtb_gpa
 
@@ -123,6 +127,8 @@ def _check(opts: LoadOptions) -> None:
         raise LoadError(f"-b {opts.base:#x}: give a multiple of 4 KiB below {IPA_LIMIT:#x}")
     if opts.load is not None and not 0 <= opts.load < IPA_LIMIT:
         raise LoadError(f"-l {opts.load:#x}: give an address in RAM")
+    if opts.fdt_at is not None and opts.fdt_at % DTB_ROOM:
+        raise LoadError(f"fdt.address={opts.fdt_at:#x}: give a multiple of 64 KiB in RAM")
     args = opts.bootargs
     if len(args.encode()) > MAX_BOOTARGS:
         raise LoadError(f"-a has {len(args.encode())} bytes: kernels take {MAX_BOOTARGS}")

@@ -79,21 +79,31 @@ def new_app() -> typer.Typer:
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """An option that may stand without a value: which words are one, and what it means alone."""
+
+    takes: Callable[[str], bool]
+    alone: str
+
+
 def normalise(
     app: typer.Typer,
     argv: Sequence[str],
     *,
     ordered: frozenset[str] = frozenset(),
-    optional: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+    optional: Mapping[str, Optional] | None = None,
     rewrite: Callable[[str], list[str] | None] = lambda _: None,
 ) -> list[str]:
     """Bring argv into the form that typer understands.
 
     ordered: options whose values get their place in front (see Placed).
-    optional: options that may stand without a value -> the value they get then.
+    flags: options without a value that are a setting -> the -o that says it, in its place.
+    optional: options that may stand without a value.
     rewrite: long options that are generated from a table -> their replacement.
     """
-    optional = optional or {}
+    flags, optional = flags or {}, optional or {}
     takes: dict[str, bool] = {}
     for param in get_command(app).params:
         for name in [*param.opts, *param.secondary_opts]:
@@ -105,8 +115,9 @@ def normalise(
 
     def value_of(name: str, rest: str | None) -> list[str]:
         nonlocal i
-        if rest is None and name in optional and (i >= len(args) or args[i][:1] == "-"):
-            rest = optional[name]
+        may = optional.get(name)
+        if rest is None and may and not (i < len(args) and may.takes(args[i])):
+            rest = may.alone
         if rest is None:
             if i >= len(args):
                 return [name]
@@ -137,7 +148,7 @@ def normalise(
                 if takes.get(name):
                     out += value_of(name, letters or None)
                     break
-                out.append(name)
+                out += ["-o", f"{i}{_POSITION}{flags[name]}"] if name in flags else [name]
         else:
             out.append(arg)
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -27,13 +28,29 @@ STATUS = {
 STATUS_UNKNOWN = 100
 
 app = _run.new_app()
-ORDERED = frozenset({"-c", "-m", "-e", "-k", "-o", "-p", "-l", "-U"})
-OPTIONAL_CPUS = "16"  # -c without a value, as bhyvearm64 had it
+ORDERED = frozenset({"-c", "-m", "-e", "-k", "-o", "-p", "-l", "-s", "-U"})
+# Flags that are a setting: they count in their place, as -o does.
+FLAGS = {
+    "-b": "console=stdio",
+    "-C": "memory.guest_in_core=true",
+    "-D": "destroy_on_poweroff=true",
+    "-M": "monitor=true",
+    "-S": "memory.wired=true",
+    "-W": "virtio.msix=false",
+}
+_CPUS = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)?(,|\Z)|[a-z]+=", re.ASCII)
+OPTIONAL = {
+    # bhyvearm64's -c has no value and means 16; today's has one. A name may follow either.
+    "-c": _run.Optional(lambda word: bool(_CPUS.match(word)), "16"),
+    # bhyvearm64's -e is where RAM begins; amd64's has no value.
+    "-e": _run.Optional(lambda word: word[:1].isdigit(), ""),
+}
 
 # Flags of other machines: letter -> why there is nothing behind it here.
 FOREIGN = {
     "-a": "the xAPIC is part of amd64 machines",
     "-A": "there are no ACPI tables; the guest gets a device tree",
+    "-e": "I/O ports are part of amd64 machines; the start of RAM is -e ADDR",
     "-H": "HLT is an amd64 instruction; WFI never leaves the guest here",
     "-P": "PAUSE is an amd64 instruction",
     "-u": "the clock is in UTC always",
@@ -83,11 +100,11 @@ def bhyve(
         Placed, _setting("-e", metavar="ADDR", text="Start of RAM; must be what was loaded.")
     ] = None,
     device: Annotated[
-        list[str] | None,
-        typer.Option(
+        Placed,
+        _setting(
             "-s",
             metavar="SLOT,DEV[,OPTS]|SIZE@ADDR#IRQ:DEV[,OPTS]",
-            help="A device; `-s help` lists them.",
+            text="A device; `-s help` lists them.",
         ),
     ] = None,
     option: Annotated[Placed, _setting("-o", metavar="KEY=VALUE", text="Set a variable.")] = None,
@@ -98,7 +115,7 @@ def bhyve(
         Placed, _setting("-p", metavar="VCPU:HOSTCPU", text="Pin a vCPU; may be repeated.")
     ] = None,
     bootrom: Annotated[
-        Placed, _setting("-l", metavar="FILE", text="Boot ROM; makes the VM itself.")
+        Placed, _setting("-l", metavar="FILE|LPCDEV,CONF", text="Boot ROM; makes the VM itself.")
     ] = None,
     uuid: Annotated[Placed, _setting("-U", metavar="UUID", text="UUID of the machine.")] = None,
     wired: Annotated[bool, _flag("-S", "Reserve all guest memory now.")] = False,
@@ -127,29 +144,22 @@ def bhyve(
     ] = False,
 ) -> int:
     """Run a VM. Exit status: 0 reset, 1 powered off, 2 halted, 4 error."""
-    if any(text == "help" for text in device or []):
+    devices = device or []
+    if any(p.value == "help" for p in [*devices, *(bootrom or [])]):
         from bhyvepy.devices import registry
 
-        print("\n".join(registry.describe()))
+        lpc = any(p.value == "help" for p in bootrom or [])
+        print("\n".join(LPC_DEVICES if lpc else registry.describe()))
         return 0
     config = Config()
-    for on, key, value in (
-        (console, "console", "stdio"),
-        (wired, "memory.wired", "true"),
-        (destroy, "destroy_on_poweroff", "true"),
-        (monitor, "monitor", "true"),
-        (core, "memory.guest_in_core", "true"),
-        (no_msix, "virtio.msix", "false"),
-    ):
-        if on:
-            config.set(key, value)
     settings = [("memory.size", p) for p in memory or []]
-    settings += [("memory.base", p) for p in base or []]
+    settings += [("memory.base", _base(p)) for p in base or []]
     settings += [("", p) for p in option or []] + [("<", p) for p in file or []]
     settings += [_bootrom(p) for p in bootrom or []]
     settings += [("uuid", _run.Placed(p.place, _uuid(p.value))) for p in uuid or []]
     for p in cpus or []:
         settings += [(k, _run.Placed(p.place, v)) for k, v in parse_cpus(p.value).items()]
+    settings += _devices(devices)
     _run.apply(config, settings)
     for vcpu, hosts in _pins([p.value for p in pin or []]).items():
         config.set(f"vcpu.{vcpu}.cpuset", hosts)
@@ -162,20 +172,47 @@ def bhyve(
         raise typer.BadParameter("the name of a VM is missing")
     from bhyvepy import startup
 
-    how = startup.run_vm(config, device or [])
+    how = startup.run_vm(config)
     return STATUS.get(how, STATUS_UNKNOWN)
 
 
+LPC_DEVICES = ("bootrom", "com1", "com2", "com3", "com4")
+_NO_LPC = ("tpm", "fwcfg", "pc-testdev")
+
+
 def _bootrom(p: _run.Placed) -> tuple[str, _run.Placed]:
-    """-l FILE of bhyvearm64; -l bootrom,FILE and -l com1,stdio of amd64."""
+    """-l FILE of bhyvearm64, or an LPC device as on amd64: bootrom,FILE and com1,BACKEND."""
     kind, comma, rest = p.value.partition(",")
-    if comma and kind == "bootrom":
-        return "bootrom", _run.Placed(p.place, _run.literal(rest))
-    if comma and kind == "com1":
-        return "console", _run.Placed(p.place, _run.literal(rest))
-    if not p.value or kind in ("com2", "com3", "com4", "tpm", "fwcfg", "pc-testdev"):
-        raise ConfigError(f"-l {printable(p.value, 40)}: give the file of a boot ROM")
-    return "bootrom", _run.Placed(p.place, _run.literal(p.value))
+    key = "bootrom"
+    if comma and kind in LPC_DEVICES and rest:
+        value = rest
+        if kind != "bootrom":
+            key = "console" if kind == "com1" else f"lpc.{kind}.path"
+    elif kind in (*LPC_DEVICES, *_NO_LPC, "") and (comma or not kind or kind in _NO_LPC):
+        raise ConfigError(
+            f"-l {printable(p.value, 40)}: give the file of a boot ROM, or bootrom,FILE or"
+            " com1,BACKEND to com4,BACKEND"
+        )
+    else:
+        value = p.value
+    return key, _run.Placed(p.place, _run.literal(value))
+
+
+def _base(p: _run.Placed) -> _run.Placed:
+    if not p.value:
+        raise ConfigError(f"-e: {FOREIGN['-e']}")
+    return p
+
+
+def _devices(texts: Sequence[_run.Placed]) -> list[tuple[str, _run.Placed]]:
+    """-s as variables; two of them in one place are an error, unlike two -o."""
+    if not texts:
+        return []
+    from bhyvepy.devices import slots
+
+    found = [(p.place, *slots.parse_settings(p.value)) for p in texts]
+    slots.check([spec for _, spec, _ in found])
+    return [(k, _run.Placed(at, v)) for at, _, said in found for k, v in said.items()]
 
 
 def _uuid(text: str) -> str:
@@ -202,7 +239,7 @@ def _pins(texts: Sequence[str]) -> dict[int, str]:
 
 def run(argv: Sequence[str]) -> int:
     """The command, with its exit status."""
-    args = _run.normalise(app, argv, ordered=ORDERED, optional={"-c": OPTIONAL_CPUS})
+    args = _run.normalise(app, argv, ordered=ORDERED, flags=FLAGS, optional=OPTIONAL)
     return _run.run(app, PROG, args, usage=ERROR, error=ERROR)
 
 

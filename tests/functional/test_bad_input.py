@@ -139,7 +139,7 @@ SIZES: list[Row] = [
     ("not-ascii", "１２８M", r"is not a number"),
 ]
 BASES: list[Row] = [
-    ("odd", "0x80000001", r"is not a multiple of 2M"),
+    ("odd", "0x80000001", r"is not a multiple of 4K"),
     ("over", "0xffffffffffffffff", r"is not below"),
     ("at-the-end", "0xffffe00000", r"ends above 0x10000000000"),
     ("words", "there", r"'there' is not a number"),
@@ -284,7 +284,8 @@ BHYVE: list[Row] = [
     ("U", "-U no vm", r"-U no is not a UUID"),
     ("console", "-o console=nonsense vm", r"console=nonsense is not known"),
     ("console-missing", "-o console={d}/nothing vm", r"cannot open console"),
-    ("bootrom", "-l com2,stdio vm", r"give the file of a boot ROM"),
+    ("lpc-device", "-l tpm,swtpm vm", r"give the file of a boot ROM, or bootrom,FILE"),
+    ("lpc-empty", "-l com2, vm", r"give the file of a boot ROM, or bootrom,FILE"),
     ("s-comma", "-s , vm", r"not a device; the forms are"),
     ("s-word", "-s word vm", r"not a device; the forms are"),
     ("s-99", "-s 99,virtio-rnd vm", r"slot numbers are 0 to 31"),

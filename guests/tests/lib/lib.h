@@ -248,6 +248,35 @@ void window_flush(unsigned page);  /* TLBI VAAE1IS; DSB; ISB */
 #define PTE_DEVICE UINT64_C(0x407)
 #define PTE_XN (UINT64_C(3) << 53)
 
+/* -- virtio.c: one queue of a virtio-mmio device, polled ------------------------------------- */
+
+struct virtio {
+	uint64_t base;
+	uint32_t magic, version, device; /* of its registers; device 0: nothing */
+	unsigned queue;
+	void *desc, *used;
+	volatile uint16_t *avail;
+	uint16_t seen;
+};
+struct virtio_buf {
+	void *at;
+	uint32_t len;
+	bool in; /* the device writes it */
+};
+#define VIRTIO_MAGIC 0x74726976u
+#define VIRTIO_NET 1
+#define VIRTIO_BLK 2
+#define VIRTIO_CONSOLE 3
+#define VIRTIO_RND 4
+/* The n-th virtio,mmio node of the tree. */
+bool virtio_find(unsigned n, struct virtio *);
+/* Reset it and get a queue going. */
+bool virtio_begin(struct virtio *, unsigned queue);
+/* One chain of at most 16 buffers; the length that comes back, -1 when none does. */
+int64_t virtio_do(struct virtio *, const struct virtio_buf *, unsigned n);
+bool virtio_blk(struct virtio *, bool write, uint64_t sector, void *data, uint32_t sectors);
+uint64_t virtio_blk_sectors(const struct virtio *);
+
 /* -- time ------------------------------------------------------------------------------------ */
 
 #define mrs(reg)                                                           \
