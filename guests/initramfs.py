@@ -130,6 +130,7 @@ def build(
     busybox: bytes,
     modules: Mapping[str, Module],
     extra: Mapping[str, bytes] | None = None,
+    wanted: Iterable[str] = WANTED,
 ) -> bytes:
     """The gzip-compressed initramfs for the kernel `release`.
 
@@ -147,7 +148,7 @@ def build(
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
     archive.file("etc/group", b"root:x:0:\n")
 
-    chosen = order(modules, WANTED)
+    chosen = order(modules, wanted)
     base = f"lib/modules/{release}"
     archive.directory(base)
     index = {m.name: m for m in chosen}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bhyvepy.guests import cpio, debian, initramfs, packages, userland
+from bhyvepy.guests import cpio, debian, initramfs, modules, packages, userland
 
 from .bootlib import elf
 
@@ -387,3 +387,14 @@ def test_the_initrd_of_a_disk_starts_the_script(tmp_path: Path) -> None:
     assert b"work/run.sh" in more
     assert b"work/a.py" in more
     assert b"chroot /mnt" in more
+
+
+def test_folders_of_modules_come_out_of_a_kernel_package(tmp_path: Path) -> None:
+    """Modules below the folders that were asked for, and nothing else."""
+    base = "lib/modules/6.1/kernel"
+    files = {f"{base}/crypto/a.ko": "a", f"{base}/arch/arm64/crypto/b.ko.xz": "b"}
+    files |= {f"{base}/drivers/crypto/c.ko": "c", f"{base}/crypto/notes.txt": "n"}
+    into = tmp_path / "into"
+    into.mkdir()
+    modules.unpack(deb(tmp_path, "kernel", files, {}), modules.CRYPTO, into)
+    assert sorted(p.name for p in into.iterdir()) == ["a.ko", "b.ko.xz"]
