@@ -6,6 +6,7 @@
  * interrupts are looked at (run.c).
  */
 #include "pe/except.h"
+#include "pe/debug.h"
 #include "pe/mmu.h"
 
 /* The FP access trap's ISS: CV = 1, COND = 0b1110. */
@@ -182,7 +183,7 @@ pe_eret(struct pe *pe)
 int
 pe_eret_to(struct pe *pe, uint64_t elr)
 {
-	uint64_t spsr = pe->sr[pe->el == 2 ? SR_SPSR_EL2 : SR_SPSR_EL1], mask;
+	uint64_t spsr = pe->sr[pe->el == 2 ? SR_SPSR_EL2 : SR_SPSR_EL1], mask, ss;
 
 	pe->excl_size = 0;
 	pe->event = true;
@@ -193,8 +194,10 @@ pe_eret_to(struct pe *pe, uint64_t elr)
 
 		spsr = (pe_spsr(pe) & ~take) | (spsr & take) | PS_IL;
 	}
-	/* Software step is storage: SS does not reach PSTATE. */
-	pe_set_pstate(pe, spsr & mask & ~PS_SS);
+	debug_refresh(pe);
+	ss = debug_eret_ss(pe, spsr, (unsigned)FIELD(spsr, PS_EL_SHIFT, 2));
+	pe->debug.stepped = false;
+	pe_set_pstate(pe, (spsr & mask & ~PS_SS) | ss);
 	pe->pc = elr;
 	pe->slice = 0;
 	return (INSN_EXC);
@@ -249,6 +252,7 @@ pe_insn_hvc(struct pe *pe, const struct insn *in, unsigned imm)
 {
 	if (pe->el == 0 || (pe->sr[SR_HCR_EL2] & HCR_HCD) != 0)
 		return (pe_undef(pe, in));
+	debug_ss_advance(pe);
 	return (pe_exception(pe, 2, EC_HVC64, imm, pe_pc(pe, in) + 4));
 }
 

@@ -3,6 +3,7 @@
  * (DDI 0487, C4.1.93). What a system register does is sysreg.c's business, how
  * an exception is taken except.c's.
  */
+#include "pe/debug.h"
 #include "pe/exec_int.h"
 
 OP(undefined)
@@ -20,6 +21,7 @@ OP(nop)
 
 OP(svc)
 {
+	debug_ss_advance(pe);
 	return (pe_exception(pe, 1, EC_SVC64, (uint32_t)in->imm, pe_pc(pe, in) + 4));
 }
 

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "pe/codecache.h"
+#include "pe/debug.h"
 #include "pe/except.h"
 #include "pe/mmu.h"
 
@@ -271,6 +272,25 @@ mmu_flush_va(struct pe *pe, uint32_t vmid, unsigned regime, uint64_t va)
 }
 
 void
+mmu_drop_page(struct pe *pe, uint64_t page)
+{
+	unsigned e = (page >> 12) & (TLB_SIZE - 1), f = (page >> 12) & (FETCH_SIZE - 1);
+
+	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
+		for (unsigned k = 0; k < TLB_KINDS; k++) {
+			struct tlb *t = &pe->mmu->ctx[i].tlb[k];
+
+			if (t->rd[e].tag == page)
+				t->rd[e].tag = TLB_INVALID;
+			if (t->wr[e].tag == page)
+				t->wr[e].tag = TLB_INVALID;
+			if (t->fetch[f].tag == page)
+				t->fetch[f].tag = TLB_INVALID;
+		}
+	}
+}
+
+void
 mmu_flush_fetch(struct pe *pe)
 {
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++)
@@ -383,6 +403,8 @@ fill(struct pe *pe, uint64_t va, unsigned acc, const struct mmu_xlat *x)
 
 	if (x->device || pe->ctx->key.align != 0)
 		return;
+	if (unlikely(pe->debug.nwatch != 0) && debug_page_watched(pe, page))
+		return;
 	note_big(pe->ctx, page, x);
 	note_fill(t, e);
 	if ((x->prot & PE_PROT_READ) != 0) {
@@ -476,6 +498,8 @@ locate_all(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsi
 		if (pc->p[1] == NULL)
 			return (INSN_EXC);
 	}
+	if (unlikely(pe->debug.nwatch != 0))
+		return (debug_watch(pe, in, va, len, acc));
 	return (0);
 }
 
@@ -523,7 +547,10 @@ pe_host_addr(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, un
 	p = pe_tlb_hit((acc & (ACC_WRITE | ACC_ATOMIC)) != 0 ? t->wr : t->rd, va, len);
 	if (likely(p != NULL))
 		return (p);
-	return (locate(pe, in, va, len, acc));
+	p = locate(pe, in, va, len, acc);
+	if (unlikely(p != NULL && pe->debug.nwatch != 0) && debug_watch(pe, in, va, len, acc) != 0)
+		return (NULL);
+	return (p);
 }
 
 /* The 64 bytes around va; FAR is va as it was given. Device memory refuses it. */
@@ -533,6 +560,9 @@ mmu_zero_block(struct pe *pe, const struct insn *in, uint64_t va)
 	char *p = locate(pe, in, va, 1, ACC_WRITE | ACC_ODD);
 
 	if (p == NULL)
+		return (INSN_EXC);
+	if (unlikely(pe->debug.nwatch != 0) &&
+	    debug_watch(pe, in, va & ~UINT64_C(63), 64, ACC_WRITE) != 0)
 		return (INSN_EXC);
 	memset(p - (va & 63), 0, 64);
 	return (0);
@@ -654,9 +684,14 @@ fetch_page(struct pe *pe)
 	note_big(pe->ctx, pe->pc & ~(PAGE - 1), &x);
 	pe->pc_page = pe->pc & ~(PAGE - 1);
 	/* Without a cacheable fetch the words are compared as they run. */
-	pe->mmu->fetch_uncached = !x.cacheable;
+	pe->mmu->fetch_slow = x.cacheable ? 0 : SLOW_UNCACHED;
+	if (unlikely(debug_page_breaks(pe, pe->pc_page))) {
+		pe->mmu->fetch_slow |= SLOW_BREAK;
+		if (debug_break(pe, pe->pc) != 0)
+			return (NULL);
+	}
 	pe->mmu->fetch_guarded = x.guarded;
-	if (x.cacheable) {
+	if (pe->mmu->fetch_slow == 0) {
 		pe->tlb->fetch[i].tag = pe->pc_page;
 		pe->tlb->fetch[i].page = page;
 		pe->tlb->guarded[i] = x.guarded;
@@ -673,7 +708,7 @@ mmu_fetch(struct pe *pe)
 
 	if (likely(e->tag == (pe->pc & ~(PAGE - 1)) && (pe->pc & 3) == 0)) {
 		pe->pc_page = e->tag;
-		pe->mmu->fetch_uncached = false;
+		pe->mmu->fetch_slow = 0;
 		pe->mmu->fetch_guarded = pe->tlb->guarded[e - pe->tlb->fetch];
 		page = e->page;
 		if (unlikely((pe->pstate & (PS_IL | PS_BTYPE)) != 0))

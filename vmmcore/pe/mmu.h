@@ -28,6 +28,10 @@ struct tlb_ctx {
 	struct tlb tlb[TLB_KINDS];
 };
 
+/* Why instructions run word by word: not a cacheable fetch, or a breakpoint in the page. */
+#define SLOW_UNCACHED 1u
+#define SLOW_BREAK 2u
+
 #define MMU_CONTEXTS 16
 #define S2CACHE_SIZE 256
 
@@ -57,8 +61,9 @@ struct s1walk {
 };
 
 struct mmu {
-	bool stale;                         /* a register of the key was written */
-	bool fetch_uncached, fetch_guarded; /* the page that runs */
+	bool stale;         /* a register of the key was written */
+	uint8_t fetch_slow; /* of the page that runs: SLOW_* */
+	bool fetch_guarded;
 	uint64_t clock;
 	struct tlb_ctx ctx[MMU_CONTEXTS];
 	struct s2cache s2[S2CACHE_SIZE];
@@ -142,7 +147,8 @@ void mmu_flush_all(struct pe *);
 void mmu_flush_vmid(struct pe *, uint32_t vmid);
 void mmu_flush_asid(struct pe *, uint32_t vmid, uint32_t asid);
 void mmu_flush_va(struct pe *, uint32_t vmid, unsigned regime, uint64_t va);
-void mmu_flush_fetch(struct pe *); /* code pages moved */
+void mmu_flush_fetch(struct pe *);              /* code pages moved */
+void mmu_drop_page(struct pe *, uint64_t page); /* from every TLB */
 uint32_t mmu_vmid(const struct pe *);
 
 /* TLBI and AT instructions (tlbi.c, at.c); ENOENT when there is none. */

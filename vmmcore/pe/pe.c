@@ -79,6 +79,7 @@ pe_reset(struct pe *pe)
 	memset(&pe->gpr, 0, sizeof(pe->gpr));
 	memset(pe->sp_el, 0, sizeof(pe->sp_el));
 	memset(&pe->fp, 0, sizeof(pe->fp));
+	memset(&pe->debug, 0, sizeof(pe->debug));
 	pe->nzcv = 0;
 	pe->pstate = (uint32_t)(PS_DAIF | PS_SP) | (2u << PS_EL_SHIFT);
 	pe->el = 2;

@@ -138,6 +138,22 @@ struct pe_fp {
 	uint32_t fpsr;
 };
 
+/*
+ * What debug.c keeps of the debug registers: the pages that hold a breakpoint,
+ * the bytes that may be watched, MDSCR_EL1.SS.
+ */
+struct pe_debug {
+	bool stale;               /* a register was written at EL2 */
+	bool step;                /* MDSCR_EL1.SS */
+	bool stepped, stepped_ex; /* the pending step's syndrome */
+	bool break_any;           /* contexts: any instruction may match */
+	uint8_t nbreak, nwatch;
+	uint64_t break_page[6];
+	struct {
+		uint64_t first, last;
+	} watch[4];
+};
+
 struct gic_cpuif; /* gic_cpuif.h */
 struct pe_timer;  /* timer.h */
 
@@ -157,6 +173,7 @@ struct pe {
 	bool exit;        /* leave pe_run() */
 	uint16_t exit_vec;
 	struct pe_fp fp;
+	struct pe_debug debug;
 
 	struct tlb *tlb;        /* of the current EL and PSTATE.PAN */
 	struct tlb *tlb_unpriv; /* for LDTR and STTR */

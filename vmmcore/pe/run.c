@@ -9,6 +9,7 @@
  */
 #include "pe/cluster.h"
 #include "pe/codecache.h"
+#include "pe/debug.h"
 #include "pe/except.h"
 #include "pe/gic_cpuif.h"
 #include "pe/jit/jit.h"
@@ -87,24 +88,40 @@ poll(struct pe *pe)
 }
 
 /*
- * Without a cacheable fetch nothing decoded earlier may be trusted: compare
- * each word before it runs.
+ * Word by word. Without a cacheable fetch nothing decoded earlier may be
+ * trusted: each word is compared before it runs. With a breakpoint in the page
+ * each address is (that of the first word was, by mmu_fetch()). A software step
+ * is over after one.
  */
 static int
-run_uncached(struct pe *pe, struct codepage *page, struct insn *in)
+run_slow(struct pe *pe, struct codepage *page, struct insn *in)
 {
+	const struct insn *first = in;
+	bool ss;
 	int r;
 
 	for (;; in++) {
-		if (in != &page->end) {
+		if (in == &page->end)
+			return (a64_handler[in->op](pe, in));
+		if ((pe->mmu->fetch_slow & SLOW_UNCACHED) != 0) {
 			unsigned i = (unsigned)(in - page->insn);
 
 			if (in->op != A64_UNDECODED &&
 			    in->word != __atomic_load_n(&page->words[i], __ATOMIC_RELAXED))
 				in->op = A64_UNDECODED;
 		}
+		if ((pe->mmu->fetch_slow & SLOW_BREAK) != 0 && in != first &&
+		    debug_break(pe, pe_pc(pe, in)) != 0)
+			return (INSN_EXC);
+		ss = (pe->pstate & PS_SS) != 0;
 		r = a64_handler[in->op](pe, in);
 		pe->count.insns++;
+		if (unlikely(pe->debug.step)) {
+			if (r == INSN_NEXT)
+				pe->pc = pe_pc(pe, in) + 4;
+			debug_stepped(pe, in, ss);
+			return (r == INSN_BRANCH ? r : INSN_EXC);
+		}
 		if (r != INSN_NEXT)
 			return (r);
 	}
@@ -118,6 +135,8 @@ execute(struct pe *pe)
 	int r;
 
 	for (;;) {
+		if (unlikely(pe->debug.step) && !pe->exit)
+			(void)debug_step_pending(pe);
 		if (unlikely(pe->slice <= 0))
 			poll(pe);
 		if (unlikely(pe->exit))
@@ -126,8 +145,8 @@ execute(struct pe *pe)
 		if (unlikely(page == NULL))
 			continue;
 		in = &page->insn[(pe->pc & 0xfff) >> 2];
-		if (unlikely(pe->mmu->fetch_uncached)) {
-			if (run_uncached(pe, page, in) == INSN_BRANCH)
+		if (unlikely(pe->mmu->fetch_slow != 0 || pe->debug.step)) {
+			if (run_slow(pe, page, in) == INSN_BRANCH)
 				pe->slice -= 8;
 			continue;
 		}

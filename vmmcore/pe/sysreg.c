@@ -209,7 +209,7 @@ pe_insn_msr(struct pe *pe, const struct insn *in)
 	write_reg(pe, r, pe->x[in->rd]);
 	/* Look again at the context, and at interrupts when they may be open. */
 	if (r->wr != NULL && (r->wr == wr_mmu || r->wr == wr_sctlr || r->wr == wr_hcr ||
-				 r->wr == wr_context || pe->slice <= 0)) {
+				 r->wr == wr_context || r->wr == wr_debug || pe->slice <= 0)) {
 		pe->pc = pc + 4;
 		return (INSN_EXC);
 	}

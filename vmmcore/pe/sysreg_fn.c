@@ -7,6 +7,7 @@
 
 #include <sys/random.h>
 
+#include "pe/debug.h"
 #include "pe/except.h"
 #include "pe/gic_cpuif.h"
 #include "pe/mmu.h"
@@ -280,6 +281,17 @@ rd_rndr(struct pe *pe, const struct sysreg *r)
 }
 
 /* -- debug ------------------------------------------------------------------------------ */
+
+/* Breakpoints, watchpoints and MDSCR. */
+void
+wr_debug(struct pe *pe, const struct sysreg *r, uint64_t v)
+{
+	v &= r->wmask;
+	if (pe->sr[r->sr] == v)
+		return;
+	pe->sr[r->sr] = v;
+	debug_changed(pe);
+}
 
 void
 wr_oslar(struct pe *pe, const struct sysreg *r, uint64_t v)

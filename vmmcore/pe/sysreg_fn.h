@@ -53,6 +53,7 @@ SR_WR(wr_fpcr);
 SR_RD(rd_fpsr);
 SR_WR(wr_fpsr);
 SR_RD(rd_rndr);
+SR_WR(wr_debug);
 SR_WR(wr_oslar);
 SR_RD(rd_claimset);
 SR_WR(wr_claimset);

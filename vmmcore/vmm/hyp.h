@@ -31,6 +31,7 @@ hyp_reg(struct hypctx *hypctx, unsigned i)
 #define VTTBR_EL2 PE_SYSREG(3, 4, 2, 1, 0)
 #define VTCR_EL2 PE_SYSREG(3, 4, 2, 1, 2)
 #define TPIDR_EL2 PE_SYSREG(3, 4, 13, 0, 2)
+#define OSLAR_EL1 PE_SYSREG(2, 0, 1, 0, 4)
 #define PAR_EL1 PE_SYSREG(3, 0, 7, 4, 0)
 
 /* Maintenance instructions. */

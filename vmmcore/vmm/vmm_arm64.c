@@ -56,7 +56,7 @@ handle_wfx(struct run *r)
 	unsigned ti = (unsigned)hypctx->tf.tf_esr & 3;
 	unsigned rd = (unsigned)(hypctx->tf.tf_esr >> 5) & 31;
 
-	hypctx->tf.tf_elr += 4;
+	hypctx_skip(hypctx);
 	if ((ti & 1) != 0) {
 		vmm_stat_incr(hypctx, VMEXIT_WFE);
 		(void)sched_yield();
@@ -116,7 +116,7 @@ handle_smc(struct run *r)
 		return (RUN_AGAIN);
 	}
 	/* Trapped, not executed: unlike HVC it has not advanced the PC. */
-	r->hypctx->tf.tf_elr += 4;
+	hypctx_skip(r->hypctx);
 	return (smccc(r, true));
 }
 

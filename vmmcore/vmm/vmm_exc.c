@@ -1,6 +1,7 @@
 /*
- * Exceptions that the hypervisor makes a guest take to EL1, on the state in
- * struct hypctx: what hardware does at an exception entry (DDI 0487, D1.3.1).
+ * What becomes of an instruction that trapped: it was emulated, or the guest
+ * takes an exception to EL1, on the state in struct hypctx as hardware does at
+ * an exception entry (DDI 0487, D1.3.1).
  */
 #include "vmm/hyp.h"
 
@@ -24,6 +25,14 @@ static bool
 has(const struct hyp *hyp, enum pe_feature f)
 {
 	return (((hyp->features >> f) & 1) != 0);
+}
+
+/* As after any instruction: BTYPE is 0, and a software step has been done (SSAdvance()). */
+void
+hypctx_skip(struct hypctx *hypctx)
+{
+	hypctx->tf.tf_elr += 4;
+	hypctx->tf.tf_spsr &= ~(PSR_BTYPE | PSR_SS);
 }
 
 void

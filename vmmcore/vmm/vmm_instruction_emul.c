@@ -178,7 +178,7 @@ complete(struct hypctx *hypctx)
 		hypctx->tf.tf_x[s->wb_reg] = s->wb_val;
 	else if (s->wb_reg == 31)
 		*sp_slot(hypctx) = s->wb_val;
-	hypctx->tf.tf_elr += 4;
+	hypctx_skip(hypctx);
 	s->active = 0;
 }
 
@@ -341,7 +341,7 @@ vie_start(struct vm *vm, struct hypctx *hypctx, uint64_t gpa, struct vm_exit *vm
 
 	if ((esr & ISS_CM) != 0) {
 		/* Cache maintenance of what is no memory: nothing to do. */
-		hypctx->tf.tf_elr += 4;
+		hypctx_skip(hypctx);
 		return (VIE_DONE);
 	}
 	if ((esr & ISS_ISV) == 0)

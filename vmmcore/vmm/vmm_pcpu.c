@@ -113,6 +113,8 @@ host_init(struct pcpu *p)
 			p->reg[p->nregs++] = (uint16_t)i;
 	}
 	(void)pe_msr(p->pe, PE_SYSREG(3, 4, 1, 1, 0), HCR_RW);
+	/* The OS lock is held after a reset; the host's is open. */
+	(void)pe_msr(p->pe, OSLAR_EL1, 0);
 	vgic_host_init(p->pe);
 }
 

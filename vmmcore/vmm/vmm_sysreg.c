@@ -42,7 +42,6 @@ static const struct id_mask id_masks[] = {
 };
 
 /* Debug registers that trap. */
-#define OSLAR_EL1 PE_SYSREG(2, 0, 1, 0, 4)
 #define OSLSR_EL1 PE_SYSREG(2, 0, 1, 1, 4)
 #define OSDLR_EL1 PE_SYSREG(2, 0, 1, 3, 4)
 #define DBGPRCR_EL1 PE_SYSREG(2, 0, 1, 4, 4)
@@ -122,6 +121,6 @@ sysreg_emulate(struct vm *vm, struct hypctx *hypctx, struct pe *pe)
 	}
 	if (dir == VM_DIR_READ)
 		hypctx_set_x(hypctx, rt, val);
-	hypctx->tf.tf_elr += 4;
+	hypctx_skip(hypctx);
 	return (VIE_DONE);
 }

@@ -186,7 +186,9 @@ void vm_stolen_close(struct vm *vm);
 /* vmm_reset.c */
 void vm_reset_ctx(struct hyp *hyp, struct hypctx *hypctx);
 
-/* vmm_exc.c: the guest takes an exception to EL1 (state in hypctx). */
+/* vmm_exc.c: the instruction was emulated, the guest goes on with the next. */
+void hypctx_skip(struct hypctx *hypctx);
+/* The guest takes an exception to EL1 (state in hypctx). */
 void hypctx_inject(struct hypctx *hypctx, uint64_t esr, uint64_t far);
 void hypctx_inject_undef(struct hypctx *hypctx);
 /* fsc: DFSC/IFSC; external abort 0x10. */
