@@ -390,6 +390,11 @@ class Machine:
         vcpu.inject_exception(EC_UNKNOWN << ESR_EC_SHIFT | ESR_IL, 0)
         return Next.GO
 
+    def _brk(self, vcpu: vmmapi.VCPU, e: VmExit) -> Next:
+        """A BRK that no debugger wants is the guest's own."""
+        vcpu.inject_exception(e.esr, vcpu.get("far_el1"))
+        return Next.GO
+
     def _smccc(self, vcpu: vmmapi.VCPU, e: VmExit) -> Next:
         assert isinstance(e, SmcccExit)
         result = self.psci.call(vcpu.vcpuid, e.func_id, e.args)
@@ -446,7 +451,7 @@ class Machine:
         ExitCode.WFI: _woken,
         ExitCode.SMCCC: _smccc,
         ExitCode.DEBUG: _debug,
-        ExitCode.BRK: _undefined,
+        ExitCode.BRK: _brk,
         ExitCode.SS: _again,
     }
 

@@ -639,6 +639,19 @@ class VCPU:
             raise ConfigError("this capability is not available on arm64")
         self._check(err, "set up")
 
+    def set_debug(
+        self,
+        breakpoints: Sequence[tuple[int, int]] = (),
+        watchpoints: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Breakpoints and watchpoints of a debugger: (value, control) as DBGBVR, DBGBCR have."""
+        regs = ffi.new("struct vm_debug *")
+        for i, (value, control) in enumerate(breakpoints):
+            regs.bvr[i], regs.bcr[i] = value, control
+        for i, (value, control) in enumerate(watchpoints):
+            regs.wvr[i], regs.wcr[i] = value, control
+        self._check(lib.vm_set_debug(self.vm.handle, self.vcpuid, regs), "debug")
+
     def get_capability(self, cap: int) -> int | None:
         """An enum vm_cap_type; None for one that is not available here."""
         val = ffi.new("int *")

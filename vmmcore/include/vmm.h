@@ -324,6 +324,16 @@ enum vm_cap_type {
 };
 int vm_set_capability(struct vm *vm, int vcpu, int cap, int val);
 int vm_get_capability(struct vm *vm, int vcpu, int cap, int *val);
+/*
+ * Breakpoints and watchpoints of a debugger, as DBGBVRn, DBGBCRn, DBGWVRn and
+ * DBGWCRn; those that the CPU does not have (ID_AA64DFR0_EL1) do nothing. They,
+ * and with VM_CAP_BRK_EXIT the guest's BRK, are BRK exits: esr says which (EC
+ * 0x30, 0x34, 0x3c), far where a watchpoint was hit. All zero: none.
+ */
+struct vm_debug {
+	uint64_t bvr[16], bcr[16], wvr[16], wcr[16];
+};
+int vm_set_debug(struct vm *vm, int vcpu, const struct vm_debug *regs);
 
 /*
  * Translate guest code to host code (1) or interpret it (0): for vCPUs that

@@ -85,6 +85,13 @@ struct hypctx {
 	uint64_t wfi_until; /* WFIT: counter value; UINT64_MAX: none */
 	struct vie_seq vie;
 
+	/* vmm_debug.c: the debugger's registers; the guest's while it runs. */
+	struct vm_debug debug_regs;
+	uint64_t debug_mdscr, debug_spsr;
+	uint32_t debug_hw;      /* one of debug_regs is enabled */
+	uint32_t debug_in;      /* they are exchanged */
+	uint32_t debug_stepped; /* the step ended without the guest */
+
 	/*
 	 * The kick pin of the PE that runs this vCPU and the word it sleeps on:
 	 * set by vcpu_notify() after the reason has been made visible, cleared

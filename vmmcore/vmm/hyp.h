@@ -56,6 +56,8 @@ hyp_reg(struct hypctx *hypctx, unsigned i)
 #define HCR_APK (UINT64_C(1) << 40)
 #define HCR_API (UINT64_C(1) << 41)
 
+#define PSR_SS (UINT64_C(1) << 21)
+
 /* ESR_EL2: exception classes and ISS bits that the exits of a guest use. */
 #define EC_UNKNOWN_REASON 0x00
 #define EC_WFX_TRAP 0x01
@@ -66,7 +68,9 @@ hyp_reg(struct hypctx *hypctx, unsigned i)
 #define EC_SVE_TRAP 0x19
 #define EC_INSN_ABORT_LOWER 0x20
 #define EC_DATA_ABORT_LOWER 0x24
+#define EC_BKPT_LOWER 0x30
 #define EC_SOFTSTP_LOWER 0x32
+#define EC_WATCHPT_LOWER 0x34
 #define EC_BRK 0x3c
 #define ESR_EC(esr) ((unsigned)((esr) >> 26) & 0x3f)
 #define ESR_IL_BIT (UINT64_C(1) << 25)

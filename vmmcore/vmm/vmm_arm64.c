@@ -98,6 +98,7 @@ static int
 handle_hvc(struct run *r)
 {
 	vmm_stat_incr(r->hypctx, VMEXIT_HVC);
+	vmm_debug_stepped(r->hypctx);
 	if ((r->hypctx->tf.tf_esr & 0xffff) != 0) {
 		/* No such call: back to the HVC, which is UNDEFINED. */
 		r->hypctx->tf.tf_elr -= 4;
@@ -131,6 +132,10 @@ handle_sysreg(struct run *r)
 static int
 handle_brk(struct run *r)
 {
+	if (!vmm_debug_wants(r->hypctx)) {
+		hypctx_inject(r->hypctx, r->hypctx->tf.tf_esr, r->hypctx->far_el1);
+		return (RUN_AGAIN);
+	}
 	vmm_stat_incr(r->hypctx, VMEXIT_BRK);
 	r->vme->exitcode = VM_EXITCODE_BRK;
 	return (RUN_EXIT);
@@ -206,7 +211,9 @@ static int (*const sync_handler[64])(struct run *) = {
 	[EC_SVE_TRAP] = handle_no_fp,
 	[EC_INSN_ABORT_LOWER] = handle_abort,
 	[EC_DATA_ABORT_LOWER] = handle_abort,
+	[EC_BKPT_LOWER] = handle_brk,
 	[EC_SOFTSTP_LOWER] = handle_ss,
+	[EC_WATCHPT_LOWER] = handle_brk,
 	[EC_BRK] = handle_brk,
 };
 
@@ -298,6 +305,12 @@ check_reasons(struct run *r, bool *enter)
 		vcpu_doze(r->hypctx, UINT64_MAX);
 		return (RUN_AGAIN);
 	}
+	if (vmm_debug_step_over(hypctx)) {
+		if (hypctx->pending == PENDING_WFI)
+			hypctx->pending = PENDING_NONE;
+		r->vme->exitcode = VM_EXITCODE_SS;
+		return (RUN_EXIT);
+	}
 	standby = hypctx->pending == PENDING_STANDBY;
 	if ((standby || hypctx->pending == PENDING_WFI) && !wfi_over(r))
 		return (RUN_AGAIN);
@@ -309,16 +322,6 @@ check_reasons(struct run *r, bool *enter)
 	return (RUN_AGAIN);
 }
 
-static void
-set_mdcr(struct hypctx *hypctx)
-{
-	const uint64_t tde = UINT64_C(1) << 8;
-
-	hypctx->mdcr_el2 &= ~tde;
-	if ((hypctx->caps & (1u << VM_CAP_BRK_EXIT)) != 0)
-		hypctx->mdcr_el2 |= tde;
-}
-
 static int
 enter_guest(struct run *r)
 {
@@ -326,7 +329,6 @@ enter_guest(struct run *r)
 	uint64_t epoch;
 	int type;
 
-	set_mdcr(hypctx);
 	if (r->hyp->stolen_gpa != 0)
 		vm_stolen_update(r->vm, hypctx, r->vcpu);
 	epoch = atomic_load(&r->hyp->s2_epoch);
@@ -337,7 +339,9 @@ enter_guest(struct run *r)
 	vtimer_flush_hwstate(hypctx, sys_counter());
 	vgic_flush_hwstate(hypctx);
 	vcpu_turn(hypctx);
+	vmm_debug_enter(hypctx);
 	type = vmm_enter_guest(r->pcpu, r->hyp, hypctx);
+	vmm_debug_leave(hypctx);
 	vgic_sync_hwstate(hypctx);
 	vtimer_sync_hwstate(hypctx, sys_counter());
 	vcpu_paid(hypctx);

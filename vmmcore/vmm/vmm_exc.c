@@ -12,7 +12,6 @@
 #define PSR_BTYPE (UINT64_C(3) << 10)
 #define PSR_SSBS (UINT64_C(1) << 12)
 #define PSR_IL (UINT64_C(1) << 20)
-#define PSR_SS (UINT64_C(1) << 21)
 #define PSR_PAN (UINT64_C(1) << 22)
 #define PSR_UAO (UINT64_C(1) << 23)
 #define SCTLR_SPAN (UINT64_C(1) << 23)
@@ -33,6 +32,7 @@ hypctx_skip(struct hypctx *hypctx)
 {
 	hypctx->tf.tf_elr += 4;
 	hypctx->tf.tf_spsr &= ~(PSR_BTYPE | PSR_SS);
+	vmm_debug_stepped(hypctx);
 }
 
 void
@@ -62,6 +62,7 @@ hypctx_inject(struct hypctx *hypctx, uint64_t esr, uint64_t far)
 	/* The instruction that was under way is not completed. */
 	hypctx->pending = PENDING_NONE;
 	hypctx->vie.active = 0;
+	vmm_debug_stepped(hypctx);
 }
 
 void

@@ -45,6 +45,7 @@ static const struct id_mask id_masks[] = {
 #define OSLSR_EL1 PE_SYSREG(2, 0, 1, 1, 4)
 #define OSDLR_EL1 PE_SYSREG(2, 0, 1, 3, 4)
 #define DBGPRCR_EL1 PE_SYSREG(2, 0, 1, 4, 4)
+#define DBGCLAIMSET_EL1 PE_SYSREG(2, 0, 7, 8, 6)
 #define MDRAR_EL1 PE_SYSREG(2, 0, 1, 0, 0)
 #define OSLSR_OSLM_1 UINT64_C(0x8)
 #define OSLSR_OSLK UINT64_C(0x2)
@@ -75,8 +76,36 @@ id_register(const struct hyp *hyp, struct pe *pe, uint32_t enc, int dir, uint64_
 	return (0);
 }
 
+/*
+ * Registers that only trap while a debugger has its own in the PE
+ * (vmm_debug.c): the guest's are in hypctx, with the bits that the PE would
+ * keep. The claim tags and the channel to an external debugger have no state.
+ */
 static int
-debug_register(struct hypctx *hypctx, uint32_t enc, int dir, uint64_t *val)
+debug_storage(struct hypctx *hypctx, struct pe *pe, uint32_t enc, int dir, uint64_t *val)
+{
+	uint64_t host, *reg;
+
+	if ((enc >> 14) != 2 || pe_mrs(pe, enc, &host) != 0)
+		return (ENOENT);
+	for (unsigned i = 0; i < hyp_regs_count; i++) {
+		if (hyp_regs[i].enc != enc || enc == DBGCLAIMSET_EL1)
+			continue;
+		reg = hyp_reg(hypctx, i);
+		if (dir == VM_DIR_WRITE) {
+			(void)pe_msr(pe, enc, *val);
+			(void)pe_mrs(pe, enc, reg);
+			(void)pe_msr(pe, enc, host);
+		}
+		*val = *reg;
+		return (0);
+	}
+	*val = enc == DBGCLAIMSET_EL1 ? 0xff : 0;
+	return (0);
+}
+
+static int
+debug_register(struct hypctx *hypctx, struct pe *pe, uint32_t enc, int dir, uint64_t *val)
 {
 	switch (enc) {
 	case OSLAR_EL1:
@@ -95,7 +124,7 @@ debug_register(struct hypctx *hypctx, uint32_t enc, int dir, uint64_t *val)
 		*val = 0; /* RAZ/WI */
 		return (0);
 	default:
-		return (ENOENT);
+		return (debug_storage(hypctx, pe, enc, dir, val));
 	}
 }
 
@@ -114,7 +143,7 @@ sysreg_emulate(struct vm *vm, struct hypctx *hypctx, struct pe *pe)
 	if ((error = vtimer_sysreg(hypctx, enc, dir, &val, sys_counter())) == ENOENT &&
 	    (error = vgic_sysreg(hypctx, enc, dir, &val)) == ENOENT &&
 	    (error = id_register(hypctx_hyp(hypctx), pe, enc, dir, &val)) == ENOENT)
-		error = debug_register(hypctx, enc, dir, &val);
+		error = debug_register(hypctx, pe, enc, dir, &val);
 	if (error != 0) {
 		hypctx_inject_undef(hypctx);
 		return (VIE_DONE);

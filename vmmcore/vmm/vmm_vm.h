@@ -194,6 +194,14 @@ void hypctx_inject_undef(struct hypctx *hypctx);
 /* fsc: DFSC/IFSC; external abort 0x10. */
 void hypctx_inject_abort(struct hypctx *hypctx, bool insn, unsigned fsc, uint64_t far);
 
+/* vmm_debug.c: around an entry; a step was done by emulation; is one over? */
+void vmm_debug_enter(struct hypctx *hypctx);
+void vmm_debug_leave(struct hypctx *hypctx);
+void vmm_debug_stepped(struct hypctx *hypctx);
+bool vmm_debug_step_over(struct hypctx *hypctx);
+/* Is a debug exception that came to EL2 the debugger's, or else the guest's? */
+bool vmm_debug_wants(const struct hypctx *hypctx);
+
 /* vmm_instruction_emul.c */
 enum { VIE_DONE = 0, VIE_EXIT = 1 };
 /* Begin the access of the data abort in hypctx. VIE_* or an errno value. */
