@@ -33,6 +33,11 @@ def parse_cpu(text: str) -> int:
     return features
 
 
+def has_feature(features: int, name: str) -> bool:
+    """Is a feature, by its name in -o cpu=, in a set?"""
+    return bool(features >> feature_names().index(name) & 1)
+
+
 def describe(features: int) -> str:
     """A set of features in the words of -o cpu=: the nearest model, and the difference."""
     names = feature_names()

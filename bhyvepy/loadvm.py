@@ -27,7 +27,7 @@ from collections.abc import Callable
 from bhyvepy import layout
 from bhyvepy.boot import options, plan, record, source
 from bhyvepy.config import Config, parse_address
-from bhyvepy.cpu import DEFAULT, parse_cpu
+from bhyvepy.cpu import DEFAULT, has_feature, parse_cpu
 from bhyvepy.errors import BhyveError, ConfigError, VmExistsError, VmNotFoundError
 from bhyvepy.vmexit import VmState
 from bhyvepy.vmmapi import VM, check_name, check_space, loading, stat_vm, vmm_dir
@@ -114,6 +114,8 @@ def _load(name: str, config: Config, progress: Progress, again: bool) -> VM:
         pass
     check_space(vmm_dir(), config.size("memory.size"))
     features = parse_cpu(config.text("cpu", DEFAULT))
+    if config.boolean("vmm.vhe") and not has_feature(features, "vhe"):
+        raise ConfigError("vmm.vhe needs a CPU with the feature vhe; add ,+vhe to cpu")
     what = make_plan(config)
     if replace:
         # An empty VM may be one whose loader was killed: its RAM is not zero.

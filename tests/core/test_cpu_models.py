@@ -34,7 +34,7 @@ def test_models() -> None:
     models = vmmapi.cpu_models()
     assert list(models) == ["cortex-a57", "neoverse-n1", "default", "max"]
     assert named(models["cortex-a57"]) == V8_0
-    assert named(models["max"]) == set(feat.NAMES) - {"PAuth_QARMA5", "VHE"}
+    assert named(models["max"]) == set(feat.NAMES) - {"PAuth_QARMA5"}
     assert named(models["default"]) == named(models["max"]) - {"PAuth", "BTI"}
     n1 = named(models["neoverse-n1"])
     assert V8_0 | {"LSE", "FP16", "DotProd", "RDM", "LRCPC", "PAN2", "UAO", "HAFDBS"} < n1

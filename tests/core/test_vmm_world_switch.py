@@ -16,13 +16,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_program(HERE / "world_switch.c", tmp_path_factory.mktemp("ws") / "world_switch")
 
 
-def test_ten_thousand_switches(program: Path, vmm_dir: Path) -> None:
+@pytest.mark.parametrize("vhe", ["0", "1"], ids=["nvhe", "vhe"])
+def test_ten_thousand_switches(program: Path, vmm_dir: Path, vhe: str) -> None:
     """10,000 entries with random register files change no register of guests or host.
 
-    The hypctx goes to EL2 by its physical address: a virtual one is refused.
+    The nVHE form gets the hypctx by its physical address: a virtual one is refused.
     """
     done = subprocess.run(
-        [program, vmm_dir, "20261122", "10000", "0"],
+        [program, vmm_dir, "20261122", "10000", vhe],
         capture_output=True,
         text=True,
         check=False,

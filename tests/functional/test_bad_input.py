@@ -22,6 +22,7 @@ Row = tuple[str, str, str]
 
 # bhyveload: the VM is named vm where the row does not say.
 KERNEL_ROWS: list[Row] = [
+    ("vhe-cpu", "-k {d}/k-good -o vmm.vhe=true -o cpu=cortex-a57 vm", r"vmm\.vhe.*\+vhe"),
     ("missing", "-k {d}/nothing vm", r"cannot read the kernel .*/nothing: no such file"),
     ("default-missing", "vm", r"cannot read the kernel kernel\.bin: no such file"),
     ("directory", "-k {d}/directory vm", r"is a directory: the kernel must be a file"),

@@ -146,3 +146,18 @@ def read_on_the_host(disk: Path, digest: str) -> None:
         ["/sbin/debugfs", "-R", "cat /dir/random", str(disk)], capture_output=True, check=True
     ).stdout
     assert hashlib.sha256(data).hexdigest() == digest
+
+
+def test_a_debian_kernel_under_the_vhe_world_switch(vmm: Vmm, debian_kernel: debian.Guest) -> None:
+    """With vmm.vhe=true the host is at EL2, and a guest of 4 vCPUs does not notice."""
+    load = ("-k", debian_kernel.vmlinuz, "-i", debian_kernel.initrd, "-a", "console=ttyS0")
+    vmm.load(*load, "-m", "256M", "-o", "vmm.vhe=true")
+    guest = vmm.bhyve("-b", "-c", "4", "vm")
+    guest.expect(initramfs.MARKER, BOOT_S)
+    guest.expect(LINUX_PROMPT)
+    assert guest.sh("grep -c ^processor /proc/cpuinfo") == "4"
+    assert guest.sh("awk 'BEGIN { printf \"%.6f\\n\", 22 / 7 * 1e3 }'") == "3142.857143"
+    assert guest.sh("seq 1 2000 | sort -rn | md5sum | cut -c1-8") == _md5_of_sorted()
+    check_log(guest)
+    guest.line("poweroff -f")
+    assert guest.wait() == POWERED_OFF

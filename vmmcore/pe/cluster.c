@@ -207,7 +207,7 @@ serve_one(struct pe *pe, const struct cluster_mail *m)
 		mmu_flush_va(pe, m->vmid, m->regime, m->addr);
 		break;
 	case CLUSTER_TLBI_ASID:
-		mmu_flush_asid(pe, m->vmid, m->asid);
+		mmu_flush_asid(pe, m->vmid, m->regime, m->asid);
 		break;
 	case CLUSTER_TLBI_VMID:
 		mmu_flush_vmid(pe, m->vmid);

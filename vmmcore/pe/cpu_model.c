@@ -48,9 +48,9 @@ static const struct {
 /* The r4p1 TRM's ID registers, without RAS, LOR, SPE and the PMU. */
 #define NEOVERSE_N1                                                                             \
 	(V8_0 | F(LSE) | F(RDM) | F(FP16) | F(DotProd) | F(LRCPC) | F(DPB) | F(PAN) | F(PAN2) | \
-	    F(UAO) | F(HAFDBS) | F(XNX) | F(IESB) | F(SSBS))
+	    F(UAO) | F(HAFDBS) | F(XNX) | F(IESB) | F(SSBS) | F(VHE))
 /* QARMA5 is not more, but another algorithm. */
-#define MAX (GENMASK(PE_FEAT_COUNT - 1, 0) & ~(F(PAuth_QARMA5) | F(VHE)))
+#define MAX (GENMASK(PE_FEAT_COUNT - 1, 0) & ~F(PAuth_QARMA5))
 /* PAuth and BTI cost something at every call and return. */
 #define DEFAULT (MAX & ~(F(PAuth) | F(BTI)))
 

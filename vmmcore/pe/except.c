@@ -46,8 +46,7 @@ pe_route(const struct pe *pe, unsigned target)
 uint64_t
 pe_sctlr(const struct pe *pe)
 {
-	if (pe->el == 2 ||
-	    (pe->el == 0 && (pe->sr[SR_HCR_EL2] & (HCR_TGE | HCR_E2H)) == (HCR_TGE | HCR_E2H)))
+	if (pe->el == 2 || pe_in_host(pe, pe->el))
 		return (pe->sr[SR_SCTLR_EL2]);
 	return (pe->sr[SR_SCTLR_EL1]);
 }
@@ -59,6 +58,7 @@ enter(struct pe *pe, unsigned target, unsigned vec, uint64_t ret)
 	uint64_t spsr, sctlr, vbar;
 	uint32_t ps;
 	unsigned off;
+	bool span; /* SCTLR.SPAN counts */
 
 	spsr = pe_spsr(pe);
 	if (target > pe->el)
@@ -72,23 +72,25 @@ enter(struct pe *pe, unsigned target, unsigned vec, uint64_t ret)
 		pe->sr[SR_SPSR_EL2] = spsr;
 		sctlr = pe->sr[SR_SCTLR_EL2];
 		vbar = pe->sr[SR_VBAR_EL2];
+		span = pe_in_host(pe, 0);
 		pe->count.exc_el2++;
 	} else {
 		pe->sr[SR_ELR_EL1] = ret;
 		pe->sr[SR_SPSR_EL1] = spsr;
 		sctlr = pe->sr[SR_SCTLR_EL1];
 		vbar = pe->sr[SR_VBAR_EL1];
+		span = true;
 		pe->count.exc_el1++;
 	}
 
 	/*
 	 * DAIF: set	SP: 1		IL, SS, UAO, BTYPE: 0	DIT, NZCV: kept
-	 * PAN: kept, or set when SCTLR.SPAN is 0 (EL1; EL2 only with E2H)
+	 * PAN: kept, or set when SCTLR.SPAN is 0 (EL1; EL2 of a host with E2H and TGE)
 	 * SSBS: SCTLR.DSSBS
 	 */
 	ps = pe->pstate & (uint32_t)(PS_DIT | PS_PAN);
 	ps |= (uint32_t)PS_DAIF | (target << PS_EL_SHIFT) | (uint32_t)PS_SP;
-	if (pe_has(pe, PE_FEAT_PAN) && target == 1 && (sctlr & SCTLR_SPAN) == 0)
+	if (pe_has(pe, PE_FEAT_PAN) && span && (sctlr & SCTLR_SPAN) == 0)
 		ps |= (uint32_t)PS_PAN;
 	if (pe_has(pe, PE_FEAT_SSBS) && (sctlr & SCTLR_DSSBS) != 0)
 		ps |= (uint32_t)PS_SSBS;
@@ -203,16 +205,23 @@ pe_eret_to(struct pe *pe, uint64_t elr)
 	return (INSN_EXC);
 }
 
+/* CPACR_EL1 is not for a host at EL2, nor its EL0. */
+static bool
+cpacr_traps_fp(const struct pe *pe)
+{
+	unsigned fpen = (unsigned)FIELD(pe->sr[SR_CPACR_EL1], 20, 2);
+
+	return (pe->el < 2 && !pe_in_host(pe, pe->el) && fpen != 3 && !(fpen == 1 && pe->el == 1));
+}
+
 void
 pe_context_changed(struct pe *pe)
 {
 	uint64_t hcr = pe->sr[SR_HCR_EL2];
 	uint64_t cptr = pe->sr[SR_CPTR_EL2];
-	unsigned fpen = (unsigned)FIELD(pe->sr[SR_CPACR_EL1], 20, 2);
+	unsigned fpen;
 
-	pe->fp_trapped = false;
-	if (pe->el < 2 && (hcr & HCR_TGE) == 0 && fpen != 3 && !(fpen == 1 && pe->el == 1))
-		pe->fp_trapped = true;
+	pe->fp_trapped = cpacr_traps_fp(pe);
 	if ((hcr & HCR_E2H) == 0) {
 		if ((cptr & BIT(10)) != 0)
 			pe->fp_trapped = true;
@@ -227,13 +236,15 @@ pe_context_changed(struct pe *pe)
 int
 pe_fp_trap(struct pe *pe, const struct insn *in)
 {
-	unsigned fpen = (unsigned)FIELD(pe->sr[SR_CPACR_EL1], 20, 2);
 	unsigned target = 2;
 
 	/* CPACR_EL1 first, then CPTR_EL2 (AArch64.CheckFPEnabled). */
-	if (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_TGE) == 0 && fpen != 3 &&
-	    !(fpen == 1 && pe->el == 1))
+	if (cpacr_traps_fp(pe)) {
+		/* Routed by TGE it has no class (AArch64.AdvSIMDFPAccessTrap). */
+		if (pe_route(pe, 1) == 2)
+			return (pe_undef(pe, in));
 		target = 1;
+	}
 	return (pe_exception(pe, target, EC_FP, ISS_FP_TRAP, pe_pc(pe, in)));
 }
 

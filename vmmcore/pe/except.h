@@ -73,6 +73,18 @@
 
 /* The level a synchronous exception for `target` is taken to. */
 unsigned pe_route(const struct pe *, unsigned target);
+/*
+ * HCR_EL2 as it counts: TGE and E2H change what other bits mean (D19.2.48).
+ */
+uint64_t pe_hcr(const struct pe *);
+/* ELIsInHost(): EL2 with E2H, and EL0 with E2H and TGE. */
+static inline bool
+pe_in_host(const struct pe *pe, unsigned el)
+{
+	uint64_t need = el == 2 ? HCR_E2H : HCR_E2H | HCR_TGE;
+
+	return (el != 1 && (pe->sr[SR_HCR_EL2] & need) == need);
+}
 /* SCTLR of the current level's translation regime. */
 uint64_t pe_sctlr(const struct pe *);
 

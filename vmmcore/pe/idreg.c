@@ -146,7 +146,7 @@ uint64_t
 rd_dczid(struct pe *pe, const struct sysreg *r)
 {
 	bool no = (pe->el == 0 && (pe_sctlr(pe) & SCTLR_DZE) == 0) ||
-		  (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_TDZ) != 0);
+		  (pe->el < 2 && (pe_hcr(pe) & HCR_TDZ) != 0);
 
 	(void)r;
 	return (4u | (no ? 16u : 0u));

@@ -51,11 +51,11 @@ mmu_vmid(const struct pe *pe)
 	return ((uint32_t)FIELD(pe->sr[SR_VTTBR_EL2], 48, wide ? 16 : 8));
 }
 
+/* The ASID of a regime with two halves. */
 static uint32_t
-current_asid(const struct pe *pe)
+current_asid(const struct pe *pe, uint64_t tcr, unsigned ttbr0, unsigned ttbr1)
 {
-	uint64_t tcr = pe->sr[SR_TCR_EL1];
-	uint64_t ttbr = pe->sr[(tcr & BIT(22)) != 0 ? SR_TTBR1_EL1 : SR_TTBR0_EL1];
+	uint64_t ttbr = pe->sr[(tcr & BIT(22)) != 0 ? ttbr1 : ttbr0];
 
 	return ((uint32_t)FIELD(ttbr, 48, (tcr & BIT(36)) != 0 ? 16 : 8));
 }
@@ -64,23 +64,23 @@ static void
 make_key(const struct pe *pe, struct mmu_key *k)
 {
 	memset(k, 0, sizeof(*k));
-	k->hcr = pe->sr[SR_HCR_EL2] & KEY_HCR;
-	if (pe->el == 2) {
-		k->regime = 2;
+	k->regime = mmu_regime_of(pe, pe->el);
+	if (k->regime != REGIME_EL10) {
 		k->sctlr = pe->sr[SR_SCTLR_EL2] & KEY_SCTLR;
 		k->align = (pe->sr[SR_SCTLR_EL2] & SCTLR_A) != 0;
 		k->tcr = pe->sr[SR_TCR_EL2];
 		k->mair = pe->sr[SR_MAIR_EL2];
-		k->hcr = 0;
+		if (k->regime == REGIME_EL20 && (k->sctlr & SCTLR_M) != 0)
+			k->asid = current_asid(pe, k->tcr, SR_TTBR0_EL2, SR_TTBR1_EL2);
 		return;
 	}
-	k->regime = 1;
+	k->hcr = pe->sr[SR_HCR_EL2] & KEY_HCR;
 	k->sctlr = pe->sr[SR_SCTLR_EL1] & KEY_SCTLR;
 	k->align = (pe->sr[SR_SCTLR_EL1] & SCTLR_A) != 0;
 	k->tcr = pe->sr[SR_TCR_EL1];
 	k->mair = pe->sr[SR_MAIR_EL1];
 	if ((k->sctlr & SCTLR_M) != 0)
-		k->asid = current_asid(pe);
+		k->asid = current_asid(pe, k->tcr, SR_TTBR0_EL1, SR_TTBR1_EL1);
 	if ((k->hcr & (HCR_VM | HCR_DC)) != 0) {
 		k->vtcr = pe->sr[SR_VTCR_EL2];
 		k->vmid = mmu_vmid(pe);
@@ -160,13 +160,20 @@ choose_ctx(struct pe *pe)
 	pe->ctx = old;
 }
 
+/* Do LDTR and STTR act as at EL0? From EL1, and from a host's EL2 (C3.2.5). */
+static inline bool
+unpriv_is_el0(const struct pe *pe)
+{
+	return ((pe->el == 1 || (pe->el == 2 && pe_in_host(pe, 0))) && (pe->pstate & PS_UAO) == 0);
+}
+
 void
 mmu_select(struct pe *pe)
 {
 	struct tlb_ctx *c;
 	unsigned kind;
 
-	if (pe->mmu->stale || pe->ctx == NULL || (pe->ctx->key.regime == 2) != (pe->el == 2))
+	if (pe->mmu->stale || pe->ctx == NULL || pe->ctx->key.regime != mmu_regime_of(pe, pe->el))
 		choose_ctx(pe);
 	c = pe->ctx;
 	if (pe->el == 0)
@@ -176,7 +183,7 @@ mmu_select(struct pe *pe)
 	pe->tlb = &c->tlb[kind];
 	c->dirty[kind] = true;
 	pe->tlb_unpriv = pe->tlb;
-	if (pe->el == 1 && (pe->pstate & PS_UAO) == 0) {
+	if (unpriv_is_el0(pe)) {
 		pe->tlb_unpriv = &c->tlb[TLB_EL0];
 		c->dirty[TLB_EL0] = true;
 	}
@@ -226,13 +233,13 @@ mmu_flush_vmid(struct pe *pe, uint32_t vmid)
 }
 
 void
-mmu_flush_asid(struct pe *pe, uint32_t vmid, uint32_t asid)
+mmu_flush_asid(struct pe *pe, uint32_t vmid, unsigned regime, uint32_t asid)
 {
 	clear_s1walk(pe);
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
 		struct tlb_ctx *c = &pe->mmu->ctx[i];
 
-		if (c->key.vmid == vmid && c->key.asid == asid && c->key.regime == 1)
+		if (c->key.vmid == vmid && c->key.asid == asid && c->key.regime == regime)
 			clear_ctx(c);
 	}
 	if (pe->ctx != NULL)
@@ -438,9 +445,9 @@ locate(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned
 	pe->count.tlb_fill++;
 	rq.va = va;
 	rq.el = pe->el;
-	if ((acc & ACC_UNPRIV) != 0 && pe->el == 1 && (pe->pstate & PS_UAO) == 0)
+	if ((acc & ACC_UNPRIV) != 0 && unpriv_is_el0(pe))
 		rq.el = 0;
-	rq.regime = pe->el == 2 ? 2 : 1;
+	rq.regime = pe->ctx->key.regime;
 	rq.pan = (pe->pstate & PS_PAN) != 0;
 	rq.acc = acc;
 	rq.s1_only = false;
@@ -573,7 +580,7 @@ mmu_cache_va(struct pe *pe, const struct insn *in, uint64_t va, unsigned acc, ui
 {
 	struct mmu_req rq = { .va = va,
 		.el = pe->el,
-		.regime = pe->el == 2 ? 2 : 1,
+		.regime = pe->ctx->key.regime,
 		.pan = (pe->pstate & PS_PAN) != 0,
 		.acc = acc | ACC_CM };
 	struct mmu_xlat x;
@@ -669,7 +676,7 @@ fetch_page(struct pe *pe)
 	pe->count.fetch_fill++;
 	rq.va = pe->pc;
 	rq.el = pe->el;
-	rq.regime = pe->el == 2 ? 2 : 1;
+	rq.regime = pe->ctx->key.regime;
 	rq.pan = false;
 	rq.acc = ACC_FETCH;
 	rq.s1_only = false;

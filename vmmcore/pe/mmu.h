@@ -12,11 +12,14 @@
 struct mmu_key {
 	uint64_t sctlr, tcr, mair, hcr, vtcr;
 	uint32_t asid, vmid;
-	uint32_t regime; /* 1: EL1&0, 2: EL2 */
+	uint32_t regime; /* REGIME_* */
 	uint32_t align;  /* SCTLR.A: nothing is cached, every access is checked */
 };
 
 enum { TLB_EL0, TLB_EL1, TLB_EL1_PAN, TLB_KINDS }; /* EL2 uses TLB_EL1 */
+
+/* Stage-1 translation regimes; EL2&0 is a host's with HCR_EL2.E2H (D8.1.2). */
+enum { REGIME_EL10 = 1, REGIME_EL2 = 2, REGIME_EL20 = 3 };
 
 struct tlb_ctx {
 	struct mmu_key key;
@@ -51,10 +54,10 @@ struct s2block {
 	bool device, cacheable;
 };
 
-/* Where the level-3 table of 2 MiB of VA space is (4K granule, EL1&0). */
+/* Where the level-3 table of 2 MiB of VA space is (4K granule, two halves). */
 #define S1WALK_SIZE 128
 struct s1walk {
-	uint64_t key; /* VA >> 21, | 1 << 63; 0: empty */
+	uint64_t key; /* VA >> 21, regime << 62; 0: empty */
 	uint64_t ttbr, tcr, table;
 	uint32_t vmid;
 	bool ap_table_ro, ap_table_noel0, uxn_table, pxn_table;
@@ -119,6 +122,8 @@ struct mmu_req {
 	bool s1_only; /* AT S1E..: the IPA is the answer */
 };
 
+/* The regime that an exception level uses now: TranslationRegime(). */
+unsigned mmu_regime_of(const struct pe *, unsigned el);
 /* 0, or -1 with *f filled. */
 int mmu_translate(struct pe *, const struct mmu_req *, struct mmu_xlat *, struct mmu_fault *);
 int mmu_stage2(struct pe *, uint64_t ipa, unsigned el, unsigned acc, bool walk, struct mmu_xlat *,
@@ -145,7 +150,7 @@ int mmu_data_abort(
 /* TLB maintenance on this PE only. Everything may drop more than asked. */
 void mmu_flush_all(struct pe *);
 void mmu_flush_vmid(struct pe *, uint32_t vmid);
-void mmu_flush_asid(struct pe *, uint32_t vmid, uint32_t asid);
+void mmu_flush_asid(struct pe *, uint32_t vmid, unsigned regime, uint32_t asid);
 void mmu_flush_va(struct pe *, uint32_t vmid, unsigned regime, uint64_t va);
 void mmu_flush_fetch(struct pe *);              /* code pages moved */
 void mmu_drop_page(struct pe *, uint64_t page); /* from every TLB */

@@ -1,5 +1,5 @@
 /*
- * Translation table walks: stage 1 of the EL1&0 and EL2 regimes, stage 2, and
+ * Translation table walks: stage 1 of the EL1&0, EL2 and EL2&0 regimes, stage 2, and
  * their combination (DDI 0487, D8; AArch64.TranslateAddress).
  *
  * All granules, access flag and dirty state by hardware when the registers ask
@@ -401,6 +401,34 @@ again:
 
 /* -- stage 1 ----------------------------------------------------------------- */
 
+unsigned
+mmu_regime_of(const struct pe *pe, unsigned el)
+{
+	if (pe_in_host(pe, el))
+		return (REGIME_EL20);
+	return (el == 2 ? REGIME_EL2 : REGIME_EL10);
+}
+
+/* The registers of a regime. */
+struct s1_regs {
+	uint64_t sctlr, tcr, mair;
+	uint16_t ttbr[2]; /* SR_*, by half */
+	bool two;         /* an upper and a lower half, and EL0 in it */
+};
+
+static inline void
+s1_regs(const struct pe *pe, unsigned regime, struct s1_regs *r)
+{
+	bool el2 = regime != REGIME_EL10;
+
+	r->two = regime != REGIME_EL2;
+	r->sctlr = pe->sr[el2 ? SR_SCTLR_EL2 : SR_SCTLR_EL1];
+	r->tcr = pe->sr[el2 ? SR_TCR_EL2 : SR_TCR_EL1];
+	r->mair = pe->sr[el2 ? SR_MAIR_EL2 : SR_MAIR_EL1];
+	r->ttbr[0] = el2 ? SR_TTBR0_EL2 : SR_TTBR0_EL1;
+	r->ttbr[1] = el2 ? SR_TTBR1_EL2 : SR_TTBR1_EL1;
+}
+
 /* The half of the address space a VA is in and what TCR says of it. */
 struct half {
 	uint64_t ttbr;
@@ -416,13 +444,13 @@ tag_ignored(const struct pe *pe, uint64_t tcr, uint64_t tbi, uint64_t tbid, bool
 }
 
 static void
-el1_half(const struct pe *pe, bool high, bool fetch, struct half *h)
+one_of_two(const struct pe *pe, const struct s1_regs *regs, bool high, bool fetch, struct half *h)
 {
 	static const uint8_t tg0[4] = { 12, 16, 14, 12 }, tg1[4] = { 12, 14, 12, 16 };
-	uint64_t tcr = pe->sr[SR_TCR_EL1];
+	uint64_t tcr = regs->tcr;
 
+	h->ttbr = pe->sr[regs->ttbr[high]];
 	if (high) {
-		h->ttbr = pe->sr[SR_TTBR1_EL1];
 		h->tsz = (unsigned)FIELD(tcr, 16, 6);
 		h->grain = tg1[FIELD(tcr, 30, 2)];
 		h->tbi = tag_ignored(pe, tcr, TCR_TBI1, TCR_TBID1, fetch);
@@ -430,7 +458,6 @@ el1_half(const struct pe *pe, bool high, bool fetch, struct half *h)
 		h->hpd = (tcr & TCR_HPD1) != 0;
 		h->e0pd = (tcr & TCR_E0PD1) != 0 && pe_has(pe, PE_FEAT_E0PD);
 	} else {
-		h->ttbr = pe->sr[SR_TTBR0_EL1];
 		h->tsz = (unsigned)FIELD(tcr, 0, 6);
 		h->grain = tg0[FIELD(tcr, 14, 2)];
 		h->tbi = tag_ignored(pe, tcr, TCR_TBI0, TCR_TBID0, fetch);
@@ -441,7 +468,7 @@ el1_half(const struct pe *pe, bool high, bool fetch, struct half *h)
 }
 
 static void
-el2_half(const struct pe *pe, bool fetch, struct half *h)
+whole(const struct pe *pe, bool fetch, struct half *h)
 {
 	static const uint8_t tg0[4] = { 12, 16, 14, 12 };
 	uint64_t tcr = pe->sr[SR_TCR_EL2];
@@ -458,11 +485,14 @@ el2_half(const struct pe *pe, bool fetch, struct half *h)
 void
 mmu_regime(const struct pe *pe, struct mmu_regime *r)
 {
-	uint64_t tcr = pe->sr[pe->el == 2 ? SR_TCR_EL2 : SR_TCR_EL1];
+	struct s1_regs regs;
+	uint64_t tcr;
 
+	s1_regs(pe, mmu_regime_of(pe, pe->el), &regs);
+	tcr = regs.tcr;
 	memset(r, 0, sizeof(*r));
 	r->t0sz = (uint8_t)FIELD(tcr, 0, 6);
-	if (pe->el == 2) {
+	if (!regs.two) {
 		r->tbi0 = (tcr & TCR_EL2_TBI) != 0;
 		r->tbid0 = (tcr & TCR_EL2_TBID) != 0;
 		return;
@@ -478,14 +508,16 @@ mmu_regime(const struct pe *pe, struct mmu_regime *r)
 uint64_t
 mmu_untag(const struct pe *pe, uint64_t va, bool fetch)
 {
+	unsigned regime = mmu_regime_of(pe, pe->el);
+	uint64_t tcr = pe->sr[regime == REGIME_EL10 ? SR_TCR_EL1 : SR_TCR_EL2];
 	bool high = (va & BIT(55)) != 0, tbi;
 
-	if (pe->el == 2) {
-		tbi = tag_ignored(pe, pe->sr[SR_TCR_EL2], TCR_EL2_TBI, TCR_EL2_TBID, fetch);
+	if (regime == REGIME_EL2) {
+		tbi = tag_ignored(pe, tcr, TCR_EL2_TBI, TCR_EL2_TBID, fetch);
 		high = false;
 	} else
-		tbi = tag_ignored(pe, pe->sr[SR_TCR_EL1], high ? TCR_TBI1 : TCR_TBI0,
-		    high ? TCR_TBID1 : TCR_TBID0, fetch);
+		tbi = tag_ignored(
+		    pe, tcr, high ? TCR_TBI1 : TCR_TBI0, high ? TCR_TBID1 : TCR_TBID0, fetch);
 	if (!tbi)
 		return (va);
 	return (high ? va | GENMASK(63, 56) : va & GENMASK(55, 0));
@@ -503,7 +535,7 @@ stage1_prot(const struct pe *pe, const struct mmu_req *rq, const struct walk *w,
 	bool wxn = (sctlr & SCTLR_WXN) != 0;
 	unsigned prot = 0;
 
-	if (rq->regime == 2) {
+	if (rq->regime == REGIME_EL2) {
 		prot = PE_PROT_READ | (ro ? 0 : PE_PROT_WRITE);
 		if (!uxn && !(wxn && !ro))
 			prot |= PE_PROT_EXEC;
@@ -517,7 +549,7 @@ stage1_prot(const struct pe *pe, const struct mmu_req *rq, const struct walk *w,
 		return (prot);
 	}
 	prot = PE_PROT_READ | (ro ? 0 : PE_PROT_WRITE);
-	/* What EL0 may write, EL1 may not execute. */
+	/* What EL0 may write, the level above may not execute. */
 	if (!pxn && !(wxn && !ro) && !(el0 && !ro))
 		prot |= PE_PROT_EXEC;
 	if (rq->pan && (el0 || ((sctlr & SCTLR_EPAN) != 0 && !uxn && pe_has(pe, PE_FEAT_EPAN))))
@@ -530,7 +562,7 @@ static int
 stage1_off(const struct pe *pe, const struct mmu_req *rq, uint64_t va, struct mmu_xlat *x,
     struct mmu_fault *f)
 {
-	uint64_t sctlr = rq->regime == 2 ? pe->sr[SR_SCTLR_EL2] : pe->sr[SR_SCTLR_EL1];
+	uint64_t sctlr = pe->sr[rq->regime == REGIME_EL10 ? SR_SCTLR_EL1 : SR_SCTLR_EL2];
 
 	if ((va >> 48) != 0)
 		return (fault(f, FSC_ADDR_SIZE, 0, false, false, 0));
@@ -538,7 +570,7 @@ stage1_off(const struct pe *pe, const struct mmu_req *rq, uint64_t va, struct mm
 	x->prot = PE_PROT_READ | PE_PROT_WRITE | PE_PROT_EXEC;
 	x->log2 = 12;
 	x->guarded = false;
-	if (rq->regime == 1 && (pe->sr[SR_HCR_EL2] & HCR_DC) != 0) {
+	if (rq->regime == REGIME_EL10 && (pe->sr[SR_HCR_EL2] & HCR_DC) != 0) {
 		x->attr = 0xff;
 		x->device = false;
 		x->cacheable = true;
@@ -563,29 +595,30 @@ static int
 stage1(
     struct pe *pe, const struct mmu_req *rq, bool stage2, struct mmu_xlat *x, struct mmu_fault *f)
 {
-	uint64_t sctlr = rq->regime == 2 ? pe->sr[SR_SCTLR_EL2] : pe->sr[SR_SCTLR_EL1];
-	uint64_t tcr = rq->regime == 2 ? pe->sr[SR_TCR_EL2] : pe->sr[SR_TCR_EL1];
-	uint64_t mair = rq->regime == 2 ? pe->sr[SR_MAIR_EL2] : pe->sr[SR_MAIR_EL1];
-	uint64_t va = rq->va, ext, desc, perm;
+	uint64_t va = rq->va, ext, desc, perm, sctlr, tcr, key;
 	bool high = (va & BIT(55)) != 0, fetch = (rq->acc & ACC_FETCH) != 0, ha, hd;
 	unsigned inbits, stride, prot, need;
+	struct s1_regs regs;
 	struct half h;
 	struct walk w;
 	struct s1walk *c;
 	int r;
 
-	if (rq->regime == 2)
-		el2_half(pe, fetch, &h);
+	s1_regs(pe, rq->regime, &regs);
+	sctlr = regs.sctlr;
+	tcr = regs.tcr;
+	if (regs.two)
+		one_of_two(pe, &regs, high, fetch, &h);
 	else
-		el1_half(pe, high, fetch, &h);
+		whole(pe, fetch, &h);
 	if (h.tbi)
 		va = high ? va | GENMASK(63, 56) : va & GENMASK(55, 0);
-	if (rq->regime == 2
-		? (sctlr & SCTLR_M) == 0
-		: (sctlr & SCTLR_M) == 0 || (pe->sr[SR_HCR_EL2] & (HCR_DC | HCR_TGE)) != 0)
+	if ((sctlr & SCTLR_M) == 0 ||
+	    (rq->regime == REGIME_EL10 && (pe->sr[SR_HCR_EL2] & HCR_DC) != 0) ||
+	    (rq->regime == REGIME_EL10 && (pe->sr[SR_HCR_EL2] & (HCR_E2H | HCR_TGE)) == HCR_TGE))
 		return (stage1_off(pe, rq, va, x, f));
 
-	if (rq->regime == 2) {
+	if (!regs.two) {
 		ha = (tcr & BIT(21)) != 0;
 		hd = (tcr & BIT(22)) != 0;
 		high = false;
@@ -608,14 +641,15 @@ again:
 	stride = h.grain - 3;
 	w.level = 4 - (inbits - h.grain + stride - 1) / stride;
 	w.first_bits = inbits - (h.grain + stride * (3 - w.level));
-	w.outbits = pa_bits[rq->regime == 2 ? FIELD(tcr, 16, 3) : FIELD(tcr, 32, 3)];
+	w.outbits = pa_bits[regs.two ? FIELD(tcr, 32, 3) : FIELD(tcr, 16, 3)];
 	w.table = h.ttbr & GENMASK(47, 1);
 	w.table &= ~((UINT64_C(8) << w.first_bits) - 1);
 	if ((w.table >> w.outbits) != 0)
 		return (fault(f, FSC_ADDR_SIZE, 0, false, false, 0));
 	c = &pe->mmu->s1walk[(va >> 21) & (S1WALK_SIZE - 1)];
-	if (rq->regime == 1 && h.grain == 12 && c->key == ((va >> 21) | BIT(63)) &&
-	    c->ttbr == h.ttbr && c->tcr == tcr && (!stage2 || c->vmid == mmu_vmid(pe))) {
+	key = (va >> 21) | (uint64_t)rq->regime << 62;
+	if (regs.two && h.grain == 12 && c->key == key && c->ttbr == h.ttbr && c->tcr == tcr &&
+	    (!stage2 || c->vmid == mmu_vmid(pe))) {
 		w.level = 3;
 		w.first_bits = 9;
 		w.table = c->table;
@@ -626,8 +660,8 @@ again:
 	}
 	if (walk_tables(pe, &w, va, 1, stage2, h.hpd, 0, false, f) != 0)
 		return (-1);
-	if (rq->regime == 1 && h.grain == 12 && w.level == 3) {
-		c->key = (va >> 21) | BIT(63);
+	if (regs.two && h.grain == 12 && w.level == 3) {
+		c->key = key;
 		c->ttbr = h.ttbr;
 		c->tcr = tcr;
 		c->vmid = mmu_vmid(pe);
@@ -645,7 +679,7 @@ again:
 		desc |= DESC_AF;
 	}
 	/* In the order of AArch64.S1Translate(). */
-	x->attr = (uint8_t)(mair >> (8 * FIELD(desc, 2, 3)));
+	x->attr = (uint8_t)(regs.mair >> (8 * FIELD(desc, 2, 3)));
 	x->device = is_device(x->attr);
 	if (x->device && (rq->acc & ACC_ODD) != 0)
 		return (fault(f, FSC_ALIGNMENT, 0, false, false, 0));
@@ -706,7 +740,7 @@ combine_sh(uint8_t a, uint8_t b)
 int
 mmu_translate(struct pe *pe, const struct mmu_req *rq, struct mmu_xlat *x, struct mmu_fault *f)
 {
-	bool stage2 = rq->regime == 1 && (pe->sr[SR_HCR_EL2] & (HCR_VM | HCR_DC)) != 0;
+	bool stage2 = rq->regime == REGIME_EL10 && (pe->sr[SR_HCR_EL2] & (HCR_VM | HCR_DC)) != 0;
 	struct mmu_xlat s2;
 	unsigned el = rq->el;
 

@@ -19,8 +19,9 @@
 static bool
 take_interrupt(struct pe *pe, bool poked)
 {
-	uint64_t hcr = pe->sr[SR_HCR_EL2];
-	bool below = pe->el < 2;
+	uint64_t hcr = pe_hcr(pe);
+	/* A host's EL0 is interrupted as its EL2 is: when PSTATE lets it. */
+	bool below = pe->el < 2 && !pe_in_host(pe, pe->el);
 	uint32_t ps = pe->pstate;
 
 	/* Physical: to EL2 whatever PSTATE says when HCR routes them there. */

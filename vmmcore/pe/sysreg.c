@@ -79,26 +79,15 @@ pe_sysreg_name(uint32_t enc)
 	return (r == NULL ? NULL : r->name);
 }
 
-/* Is the register there, with the features of this PE? */
+/* Is the register there, with the features of this PE? NAME_EL12 only with E2H. */
 static inline bool
 implemented(const struct pe *pe, const struct sysreg *r)
 {
-	return (r != NULL && (r->feature == 0 || pe_has(pe, (enum pe_feature)(r->feature - 1))));
-}
-
-static inline uint64_t
-read_reg(struct pe *pe, const struct sysreg *r)
-{
-	return (r->rd != NULL ? r->rd(pe, r) : pe->sr[r->sr]);
-}
-
-static inline void
-write_reg(struct pe *pe, const struct sysreg *r, uint64_t v)
-{
-	if (r->wr != NULL)
-		r->wr(pe, r, v);
-	else
-		pe->sr[r->sr] = (v & r->wmask) | (r->reset & ~r->wmask);
+	if (r == NULL || r->feature == 0)
+		return (r != NULL);
+	if ((r->enc & PE_SYSREG(0, 7, 0, 0, 0)) == PE_SYSREG(0, 5, 0, 0, 0) && !pe_in_host(pe, 2))
+		return (false);
+	return (pe_has(pe, (enum pe_feature)(r->feature - 1)));
 }
 
 int
@@ -108,7 +97,7 @@ pe_mrs(struct pe *pe, uint32_t enc, uint64_t *val)
 
 	if (!implemented(pe, r) || (r->acc & SR_R2) == 0)
 		return (ENOENT);
-	*val = read_reg(pe, r);
+	*val = sysreg_read(pe, sysreg_at_el2(pe, r));
 	return (0);
 }
 
@@ -119,7 +108,7 @@ pe_msr(struct pe *pe, uint32_t enc, uint64_t val)
 
 	if (!implemented(pe, r) || (r->acc & SR_W2) == 0)
 		return (ENOENT);
-	write_reg(pe, r, val);
+	sysreg_write(pe, sysreg_at_el2(pe, r), val);
 	return (0);
 }
 
@@ -155,7 +144,7 @@ no_such_reg(struct pe *pe, const struct insn *in, bool read)
 	unsigned crn = (unsigned)FIELD(in->word, 12, 4);
 
 	if (pe->el == 1 && (crn == 11 || crn == 15) && FIELD(in->word, 19, 2) != 2 &&
-	    (pe->sr[SR_HCR_EL2] & HCR_TIDCP) != 0)
+	    (pe_hcr(pe) & HCR_TIDCP) != 0)
 		return (sysreg_trap(pe, in, 2, read));
 	return (pe_undef(pe, in));
 }
@@ -194,8 +183,18 @@ pe_insn_mrs(struct pe *pe, const struct insn *in)
 
 	if (check_access(pe, in, r, false) != 0)
 		return (INSN_EXC);
-	pe->x[in->rd] = read_reg(pe, r);
+	if (pe->el == 2)
+		r = sysreg_at_el2(pe, r);
+	pe->x[in->rd] = sysreg_read(pe, r);
 	return (INSN_NEXT);
+}
+
+/* Does a write change what comes next: the context, or what debug looks at? */
+static inline bool
+resynchronizes(const struct sysreg *r)
+{
+	return (r->wr == wr_mmu || r->wr == wr_sctlr || r->wr == wr_hcr || r->wr == wr_context ||
+		r->wr == wr_cptr || r->wr == wr_el12 || r->wr == wr_debug);
 }
 
 int
@@ -206,10 +205,11 @@ pe_insn_msr(struct pe *pe, const struct insn *in)
 
 	if (check_access(pe, in, r, true) != 0)
 		return (INSN_EXC);
-	write_reg(pe, r, pe->x[in->rd]);
+	if (pe->el == 2)
+		r = sysreg_at_el2(pe, r);
+	sysreg_write(pe, r, pe->x[in->rd]);
 	/* Look again at the context, and at interrupts when they may be open. */
-	if (r->wr != NULL && (r->wr == wr_mmu || r->wr == wr_sctlr || r->wr == wr_hcr ||
-				 r->wr == wr_context || r->wr == wr_debug || pe->slice <= 0)) {
+	if (r->wr != NULL && (resynchronizes(r) || pe->slice <= 0)) {
 		pe->pc = pc + 4;
 		return (INSN_EXC);
 	}
@@ -278,7 +278,7 @@ dc_va(struct pe *pe, const struct insn *in, uint64_t va, uint64_t hcr_trap, bool
 {
 	if (pe->el == 0 && (pe_sctlr(pe) & SCTLR_UCI) == 0)
 		return (sysreg_trap(pe, in, 1, false));
-	if (pe->el < 2 && (pe->sr[SR_HCR_EL2] & hcr_trap) != 0)
+	if (pe->el < 2 && (pe_hcr(pe) & hcr_trap) != 0)
 		return (sysreg_trap(pe, in, 2, false));
 	if (pe_tlb_hit(write ? pe->tlb->wr : pe->tlb->rd, va, 1) != NULL)
 		return (0);
@@ -290,7 +290,7 @@ dc_zva(struct pe *pe, const struct insn *in, uint64_t va)
 {
 	if (pe->el == 0 && (pe_sctlr(pe) & SCTLR_DZE) == 0)
 		return (sysreg_trap(pe, in, 1, false));
-	if (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_TDZ) != 0)
+	if (pe->el < 2 && (pe_hcr(pe) & HCR_TDZ) != 0)
 		return (sysreg_trap(pe, in, 2, false));
 	return (mmu_zero_block(pe, in, va));
 }
@@ -302,7 +302,7 @@ ic_ivau(struct pe *pe, const struct insn *in, uint64_t va)
 
 	if (pe->el == 0 && (pe_sctlr(pe) & SCTLR_UCI) == 0)
 		return (sysreg_trap(pe, in, 1, false));
-	if (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_TPU) != 0)
+	if (pe->el < 2 && (pe_hcr(pe) & HCR_TPU) != 0)
 		return (sysreg_trap(pe, in, 2, false));
 	if (mmu_cache_va(pe, in, va, ACC_READ, &pa) != 0)
 		return (INSN_EXC);
@@ -317,7 +317,7 @@ ic_all(struct pe *pe, const struct insn *in, bool shareable)
 	uint64_t next = in == NULL ? 0 : pe_pc(pe, in) + 4;
 
 	codecache_drop_all(pe);
-	if (shareable || (pe->sr[SR_HCR_EL2] & HCR_FB) != 0)
+	if (shareable || (pe_hcr(pe) & HCR_FB) != 0)
 		cluster_request(pe, PE_REQ_IC_ALL);
 	if (in != NULL)
 		pe->pc = next;
@@ -328,7 +328,7 @@ int
 pe_insn_sys(struct pe *pe, const struct insn *in)
 {
 	uint32_t enc = WORD_ENC(in->word);
-	uint64_t xt = pe->x[in->rd], hcr = pe->sr[SR_HCR_EL2];
+	uint64_t xt = pe->x[in->rd], hcr = pe_hcr(pe);
 	unsigned crn = (unsigned)FIELD(enc, 7, 4), op1 = (unsigned)FIELD(enc, 11, 3);
 	int error;
 
@@ -422,7 +422,7 @@ pe_sys(struct pe *pe, uint32_t enc, uint64_t xt)
 static int
 wait(struct pe *pe, const struct insn *in, bool is_wfe, uint32_t iss, uint64_t until)
 {
-	uint64_t hcr = pe->sr[SR_HCR_EL2], pc = pe_pc(pe, in);
+	uint64_t hcr = pe_hcr(pe), pc = pe_pc(pe, in);
 
 	if (is_wfe) {
 		/* A locked exchange: what the event was for is read after it. */

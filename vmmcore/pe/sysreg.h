@@ -46,6 +46,26 @@ struct sysreg {
 };
 
 extern const struct sysreg sysregs[SR_COUNT];
+/* Plain reads and writes of a row, as its functions or its storage say. */
+static inline uint64_t
+sysreg_read(struct pe *pe, const struct sysreg *r)
+{
+	return (r->rd != NULL ? r->rd(pe, r) : pe->sr[r->sr]);
+}
+
+static inline void
+sysreg_write(struct pe *pe, const struct sysreg *r, uint64_t v)
+{
+	if (r->wr != NULL)
+		r->wr(pe, r, v);
+	else
+		pe->sr[r->sr] = (v & r->wmask) | (r->reset & ~r->wmask);
+}
+
+/* FEAT_VHE (sysreg_vhe.c): what an EL1 name means at EL2 with HCR_EL2.E2H. */
+const struct sysreg *sysreg_at_el2(const struct pe *, const struct sysreg *);
+/* Is it a register that has another meaning there? */
+bool sysreg_redirected(const struct sysreg *);
 /* NULL: no such register. */
 const struct sysreg *sysreg_find(uint32_t enc);
 

@@ -62,17 +62,19 @@ static const struct {
 void
 wr_sctlr(struct pe *pe, const struct sysreg *r, uint64_t v)
 {
-	bool host = r->sr == SR_SCTLR_EL2;
-	uint64_t keep = SCTLR_BOTH, one = host ? SCTLR_EL2_RES1 : SCTLR_EL1_RES1;
+	/* SCTLR_EL2 has fields for EL0 when E2H may be set, and RES1 bits as E2H is. */
+	bool alone = r->sr == SR_SCTLR_EL2 && !pe_has(pe, PE_FEAT_VHE);
+	bool el2 = r->sr == SR_SCTLR_EL2 && !pe_in_host(pe, 2);
+	uint64_t keep = SCTLR_BOTH, one = el2 ? SCTLR_EL2_RES1 : SCTLR_EL1_RES1;
 
-	if (!host)
+	if (!alone)
 		keep |= SCTLR_EL0;
 	for (size_t i = 0; i < sizeof(sctlr_ext) / sizeof(sctlr_ext[0]); i++) {
 		if (pe_has(pe, (enum pe_feature)sctlr_ext[i].feature) &&
-		    !(host && sctlr_ext[i].el0))
+		    !(alone && sctlr_ext[i].el0))
 			keep |= sctlr_ext[i].bits;
 	}
-	if (!host && !pe_has(pe, PE_FEAT_PAN))
+	if (!alone && !pe_has(pe, PE_FEAT_PAN))
 		one |= SCTLR_SPAN;
 	wr_mmu(pe, r, (v & keep) | (one & ~keep));
 }

@@ -26,6 +26,8 @@ SR_WR(wr_sctlr);
 SR_WR(wr_mmu);
 SR_WR(wr_context);
 SR_WR(wr_hcr);
+SR_RD(rd_cptr);
+SR_WR(wr_cptr);
 SR_RD(rd_sp_el0);
 SR_WR(wr_sp_el0);
 SR_RD(rd_sp_el1);
@@ -59,6 +61,10 @@ SR_RD(rd_claimset);
 SR_WR(wr_claimset);
 SR_RD(rd_claimclr);
 SR_WR(wr_claimclr);
+
+/* sysreg_vhe.c */
+SR_RD(rd_el12);
+SR_WR(wr_el12);
 
 /* sysreg_trap.c */
 SR_TRAP(trap_tid1);

@@ -16,13 +16,16 @@
 static int
 by_hcr(const struct pe *pe, uint64_t bit)
 {
-	return (pe->el < 2 && (pe->sr[SR_HCR_EL2] & bit) != 0 ? 2 : 0);
+	return (pe->el < 2 && (pe_hcr(pe) & bit) != 0 ? 2 : 0);
 }
 
+/* With TGE, the fields of MDCR_EL2 that ask here behave as 1 (D19.3.19). */
 static int
 by_mdcr(const struct pe *pe, uint64_t bits)
 {
-	return (pe->el < 2 && (pe->sr[SR_MDCR_EL2] & bits) != 0 ? 2 : 0);
+	bool on = (pe->sr[SR_MDCR_EL2] & bits) != 0 || (pe->sr[SR_HCR_EL2] & HCR_TGE) != 0;
+
+	return (pe->el < 2 && on ? 2 : 0);
 }
 
 int

@@ -34,6 +34,7 @@
 #define CNTH_ECV BIT(12)
 #define CNTH_EL1TVT BIT(13)
 #define CNTH_EL1TVCT BIT(14)
+#define CNT_ECV_BITS (CNTH_ECV | CNTH_EL1TVT | CNTH_EL1TVCT | CNT_EVNTIS)
 
 enum timer_id { T_PHYS, T_VIRT, T_HPHYS, T_HVIRT, T_COUNT };
 
@@ -311,11 +312,13 @@ timer_wr_tval(struct pe *pe, const struct sysreg *r, uint64_t v)
 	timer_changed(pe);
 }
 
+/* CNTHCTL_EL2 has a row of its own, and CNTKCTL_EL1's for a host at EL2. */
 static unsigned
 cntkctl(const struct pe *pe, const struct sysreg *r)
 {
-	return (
-	    r->sr == SR_CNTKCTL_EL1 && pe->el == 2 && e2h(pe) ? SR_CNTHCTL_EL2 : SR_CNTKCTL_EL1);
+	bool host = r->sr == SR_CNTHCTL_EL2 || (r->sr == SR_CNTKCTL_EL1 && pe->el == 2 && e2h(pe));
+
+	return (host ? SR_CNTHCTL_EL2 : SR_CNTKCTL_EL1);
 }
 
 uint64_t
@@ -329,7 +332,10 @@ timer_wr_cntkctl(struct pe *pe, const struct sysreg *r, uint64_t v)
 {
 	unsigned sr = cntkctl(pe, r);
 
-	pe->sr[sr] = v & sysregs[sr].wmask;
+	v &= sysregs[sr].wmask;
+	if (!pe_has(pe, PE_FEAT_ECV))
+		v &= ~CNT_ECV_BITS;
+	pe->sr[sr] = v;
 	timer_changed(pe);
 }
 

@@ -2,6 +2,8 @@
  * TLB maintenance instructions (DDI 0487, D8.13 and C5.5), on this PE and, for
  * the shareable forms, on all others (cluster.h).
  *
+ * At EL2 of a host (HCR_EL2.{E2H, TGE} = {1, 1}) the EL1 forms mean the EL2&0 regime.
+ *
  * A TLB may always drop more than it is asked to: long ranges and stage-2 forms
  * drop everything of the VMID. The forms that Linux uses all the time (by VA,
  * by ASID, short ranges) are exact.
@@ -88,9 +90,11 @@ key_vmid(const struct pe *pe)
 }
 
 static uint32_t
-key_asid(const struct pe *pe, uint64_t xt)
+key_asid(const struct pe *pe, unsigned regime, uint64_t xt)
 {
-	return ((uint32_t)FIELD(xt, 48, (pe->sr[SR_TCR_EL1] & BIT(36)) != 0 ? 16 : 8));
+	uint64_t tcr = pe->sr[regime == REGIME_EL10 ? SR_TCR_EL1 : SR_TCR_EL2];
+
+	return ((uint32_t)FIELD(xt, 48, (tcr & BIT(36)) != 0 ? 16 : 8));
 }
 
 /* Pages of 4 KiB of a range operand; its first address in *va (D8.13.5). */
@@ -118,7 +122,7 @@ pages(struct pe *pe, unsigned regime, uint64_t va, uint64_t count, bool others)
 {
 	struct cluster_mail m = { .op = CLUSTER_TLBI_VA,
 		.regime = (uint8_t)regime,
-		.vmid = regime == 1 ? key_vmid(pe) : 0 };
+		.vmid = regime == REGIME_EL10 ? key_vmid(pe) : 0 };
 
 	if (count > RANGE_PAGES) {
 		m.op = CLUSTER_TLBI_VMID;
@@ -141,34 +145,39 @@ tlbi_op(struct pe *pe, uint32_t enc, uint64_t xt)
 	const struct tlbi_row *r = find_row(pe, enc);
 	struct cluster_mail m = { 0 };
 	uint64_t va, count;
+	unsigned regime, el2;
 	bool others;
 
 	if (r == NULL)
 		return (ENOENT);
-	others = r->shareable || (pe->el < 2 && (pe->sr[SR_HCR_EL2] & HCR_FB) != 0);
+	others = r->shareable || (pe->el < 2 && (pe_hcr(pe) & HCR_FB) != 0);
+	/* Only EL2 gets here with TGE set. */
+	regime = mmu_regime_of(pe, pe_in_host(pe, 0) ? 2 : 1);
+	el2 = mmu_regime_of(pe, 2);
 	va = (uint64_t)((int64_t)(xt << 20) >> 8);
 	switch (r->kind) {
 	case K_VA:
-		pages(pe, 1, va, 1, others);
+		pages(pe, regime, va, 1, others);
 		break;
 	case K_VA_EL2:
-		pages(pe, 2, va, 1, others);
+		pages(pe, el2, va, 1, others);
 		break;
 	case K_RANGE:
 		count = range(xt, &va);
-		pages(pe, 1, va, count, others);
+		pages(pe, regime, va, count, others);
 		break;
 	case K_ASID:
 		m.op = CLUSTER_TLBI_ASID;
-		m.vmid = key_vmid(pe);
-		m.asid = key_asid(pe, xt);
-		mmu_flush_asid(pe, m.vmid, m.asid);
+		m.regime = (uint8_t)regime;
+		m.vmid = regime == REGIME_EL10 ? key_vmid(pe) : 0;
+		m.asid = key_asid(pe, regime, xt);
+		mmu_flush_asid(pe, m.vmid, regime, m.asid);
 		if (others)
 			cluster_post(pe, &m);
 		break;
 	case K_VMID:
 		m.op = CLUSTER_TLBI_VMID;
-		m.vmid = key_vmid(pe);
+		m.vmid = r->op1 == 4 || regime == REGIME_EL10 ? key_vmid(pe) : 0;
 		mmu_flush_vmid(pe, m.vmid);
 		if (others)
 			cluster_post(pe, &m);

@@ -23,6 +23,7 @@ hyp_reg(struct hypctx *hypctx, unsigned i)
 }
 
 /* EL2's own registers. */
+#define HCR_EL2 PE_SYSREG(3, 4, 1, 1, 0)
 #define ELR_EL2 PE_SYSREG(3, 4, 4, 0, 1)
 #define SPSR_EL2 PE_SYSREG(3, 4, 4, 0, 0)
 #define ESR_EL2 PE_SYSREG(3, 4, 5, 2, 0)
@@ -51,6 +52,7 @@ hyp_reg(struct hypctx *hypctx, unsigned i)
 #define HCR_TWI (UINT64_C(1) << 13)
 #define HCR_TID3 (UINT64_C(1) << 18)
 #define HCR_TSC (UINT64_C(1) << 19)
+#define HCR_TGE (UINT64_C(1) << 27)
 #define HCR_RW (UINT64_C(1) << 31)
 #define HCR_E2H (UINT64_C(1) << 34)
 #define HCR_APK (UINT64_C(1) << 40)
@@ -111,5 +113,7 @@ enum {
 int vmm_nvhe_hvc(struct pcpu *pcpu, unsigned op, uint64_t arg, uint64_t *result);
 /* The VHE form is called directly. */
 int vmm_vhe_enter_guest(struct pcpu *pcpu, struct hypctx *hypctx);
+void vmm_vhe_clean_s2_tlbi(struct pcpu *pcpu);
+void vmm_vhe_s2_tlbi_all(struct pcpu *pcpu, uint64_t vttbr);
 
 #endif /* VMM_HYP_H */

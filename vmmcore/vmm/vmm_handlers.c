@@ -18,7 +18,10 @@ vmm_clean_s2_tlbi(struct pcpu *pcpu)
 {
 	uint64_t none;
 
-	(void)vmm_nvhe_hvc(pcpu, HYP_CLEAN_S2_TLBI, 0, &none);
+	if (pcpu->vhe != 0)
+		vmm_vhe_clean_s2_tlbi(pcpu);
+	else
+		(void)vmm_nvhe_hvc(pcpu, HYP_CLEAN_S2_TLBI, 0, &none);
 }
 
 void
@@ -26,5 +29,8 @@ vmm_s2_tlbi_all(struct pcpu *pcpu, struct hyp *hyp)
 {
 	uint64_t none;
 
-	(void)vmm_nvhe_hvc(pcpu, HYP_S2_TLBI_ALL, hyp->vttbr_el2, &none);
+	if (pcpu->vhe != 0)
+		vmm_vhe_s2_tlbi_all(pcpu, hyp->vttbr_el2);
+	else
+		(void)vmm_nvhe_hvc(pcpu, HYP_S2_TLBI_ALL, hyp->vttbr_el2, &none);
 }

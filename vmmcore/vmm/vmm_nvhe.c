@@ -19,7 +19,6 @@ int
 vmm_nvhe_hvc(struct pcpu *pcpu, unsigned op, uint64_t arg, uint64_t *result)
 {
 	struct hypctx *hypctx;
-	uint64_t vttbr;
 
 	*result = 0;
 	switch (op) {
@@ -37,10 +36,7 @@ vmm_nvhe_hvc(struct pcpu *pcpu, unsigned op, uint64_t arg, uint64_t *result)
 	case HYP_CLEAN_S2_TLBI:
 		return (pe_sys(pcpu->pe, TLBI_ALLE1IS, 0));
 	case HYP_S2_TLBI_ALL:
-		vttbr = vmm_nvhe_mrs(pcpu->pe, VTTBR_EL2);
-		vmm_nvhe_msr(pcpu->pe, VTTBR_EL2, arg);
-		(void)pe_sys(pcpu->pe, TLBI_VMALLS12E1IS, 0);
-		vmm_nvhe_msr(pcpu->pe, VTTBR_EL2, vttbr);
+		vmm_nvhe_s2_tlbi(pcpu->pe, arg);
 		return (0);
 	default:
 		return (EINVAL);

@@ -112,7 +112,8 @@ host_init(struct pcpu *p)
 		if (pe_mrs(p->pe, hyp_regs[i].enc, &val) == 0)
 			p->reg[p->nregs++] = (uint16_t)i;
 	}
-	(void)pe_msr(p->pe, PE_SYSREG(3, 4, 1, 1, 0), HCR_RW);
+	/* A host at EL2 is its own EL1, and has no use for the registers of EL1. */
+	(void)pe_msr(p->pe, HCR_EL2, p->vhe != 0 ? HCR_RW | HCR_E2H | HCR_TGE : HCR_RW);
 	/* The OS lock is held after a reset; the host's is open. */
 	(void)pe_msr(p->pe, OSLAR_EL1, 0);
 	vgic_host_init(p->pe);
@@ -145,6 +146,7 @@ pcpu_new(struct vm *vm)
 	p->features = cfg.features;
 	p->list_regs = cfg.list_regs;
 	p->vmid_bits = cfg.vmid_bits;
+	p->vhe = vm->hyp->vhe;
 	struct pe_pins pins = {
 		.ctx = p, .pa2hva = pin_pa2hva, .counter = pin_counter, .kick = &no_kick
 	};
@@ -168,7 +170,8 @@ pcpu_find(struct vm *vm)
 
 	for (struct pcpu *p = pcpus; p != NULL; p = p->next) {
 		if (p->busy || p->features != vm->hyp->features ||
-		    p->list_regs != vm->hyp->list_regs || p->vmid_bits != vm->hyp->vmid_bits)
+		    p->list_regs != vm->hyp->list_regs || p->vmid_bits != vm->hyp->vmid_bits ||
+		    p->vhe != vm->hyp->vhe)
 			continue;
 		if (p->owner == NULL)
 			return (p);

@@ -45,5 +45,9 @@ LOWER(mrs)
 		x_cmp8_mem_imm(x, PE_MEM(el), 0);
 		t_slow(t, CC_E);
 	}
+	if (sysreg_redirected(r)) {
+		x_cmp8_mem_imm(x, PE_MEM(el), 2);
+		t_slow(t, CC_E);
+	}
 	load(t, in, PE_OFF(sr) + 8 * (int32_t)r->sr, true);
 }
