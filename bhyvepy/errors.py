@@ -19,6 +19,10 @@ class ConfigError(BhyveError):
     """A bad option, key or value."""
 
 
+class SyntaxOptionError(ConfigError):
+    """An option whose value is not of its form (EX_USAGE of bhyve(8))."""
+
+
 class LoadError(BhyveError):
     """A kernel, initrd or device tree that cannot be loaded."""
 

@@ -137,7 +137,14 @@ def _load(name: str, config: Config, progress: Progress, again: bool) -> VM:
         plan.place(what, vm.memory.write, progress=lambda done: progress(done, what.total))
         vcpu = vm.vcpu(0)
         vcpu.reset()
-        vcpu.set_many({"pc": what.record.entry, "x0": what.record.x0, "cpsr": ENTRY_PSTATE})
+        vcpu.set_many(
+            {
+                "pc": what.record.entry,
+                "x0": what.record.x0,
+                "x2": what.record.x2,
+                "cpsr": ENTRY_PSTATE,
+            }
+        )
         vm.set_load_record(what.record.dump())
     except BaseException:
         vm.close()

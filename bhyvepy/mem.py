@@ -12,6 +12,7 @@ lies (layout.py).
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
@@ -20,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bhyvepy._vmmcore import ffi, lib
+from bhyvepy.errors import BhyveError, vm_error
 from bhyvepy.errors import GuestFault as GuestFault
-from bhyvepy.errors import vm_error
 from bhyvepy.layout import MIB
 
 PROT_READ = 1
@@ -124,6 +125,17 @@ class GuestMemory:
         if length:
             seg.populate(off, length)
         return seg, off
+
+    def lock(self) -> None:
+        """Keep all of it in the host's memory for as long as it is mapped here (mlock(2))."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        for seg in self._segments.values():
+            at = int(ffi.cast("uintptr_t", ffi.from_buffer(seg.map)))
+            if libc.mlock(ctypes.c_void_p(at), ctypes.c_size_t(len(seg.map))) != 0:
+                raise BhyveError(
+                    f"cannot lock the memory of the VM: {os.strerror(ctypes.get_errno()).lower()};"
+                    " raise the limit with `ulimit -l`, or leave -S out"
+                )
 
     def view(self, gpa: int, length: int, write: bool = False) -> memoryview:
         """A window on guest memory; writable only when asked for."""

@@ -6,6 +6,8 @@ bhyverun.py; afterwards everything is given back whatever happened. Keys of its 
 
     name                    the VM
     cpus, sockets, cores, threads                        (-c)
+    fdt.bootargs            the kernel's command line, instead of the one that was loaded
+    fdt.dump                a file that gets the device tree
     console                 stdio, or the path of a terminal (-b)
     destroy_on_poweroff, monitor                         (-D, -M)
     memory.wired, memory.guest_in_core                   (-S, -C)
@@ -23,6 +25,7 @@ exits (bhyverun.py), the contents of the device tree (machdep.py).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import os
@@ -33,6 +36,7 @@ from contextlib import ExitStack
 from bhyvepy import layout, loadvm, machdep
 from bhyvepy.bhyverun import Machine, SpiLine
 from bhyvepy.boot import record
+from bhyvepy.boot.options import MAX_BOOTARGS
 from bhyvepy.config import Config, parse_address, parse_cpuset, parse_size, topology
 from bhyvepy.cpu import describe, parse_cpu
 from bhyvepy.devices import registry, slots
@@ -81,7 +85,7 @@ def run_vm(config: Config) -> SuspendHow:
         if _loads(config):
             # What we made ourselves does not stay when it cannot be run.
             ours.callback(_destroy, name)
-        rec = _load_record(vm)
+        rec = _bootargs(config, _load_record(vm))
         _check_memory(config, rec)
         _check_cpu(config, vm)
         _check_state(vm)
@@ -90,6 +94,9 @@ def run_vm(config: Config) -> SuspendHow:
         stack.callback(machine.close)
         stack.callback(_log_to(machine))
         attached = _Builder(machine, rec, console).build(specs)
+        if config.boolean("memory.wired"):
+            vm.populate()
+            vm.memory.lock()
         # Up to here nothing has changed: what can be refused is refused before.
         vm.run_begin()
         ours.pop_all()
@@ -102,7 +109,9 @@ def run_vm(config: Config) -> SuspendHow:
             # -c 4 alone says nothing about sockets, so neither does the tree.
             shaped = any(key in config for key in ("sockets", "cores", "threads"))
             told = shape if shaped else None
-            _device_tree(vm, rec, machine, attached, shape=told, conduit=conduit, gic=gic)
+            blob = _device_tree(vm, rec, machine, attached, shape=told, conduit=conduit, gic=gic)
+            if dump := config.get("fdt.dump"):
+                _dump(dump, blob)
             how = machine.run()
         finally:
             if machine.stuck:
@@ -135,6 +144,27 @@ def _load_record(vm: VM) -> record.LoadRecord:
             " or give bhyve -o kernel= or -o bootrom="
         )
     return record.parse(data)
+
+
+def _bootargs(config: Config, rec: record.LoadRecord) -> record.LoadRecord:
+    """fdt.bootargs replaces what was loaded, as it does in bhyve(8)."""
+    bootargs = config.get("fdt.bootargs")
+    if bootargs is None or bootargs == rec.bootargs or _loads(config):
+        return rec
+    if rec.dtb_given:
+        raise ConfigError("fdt.bootargs: the device tree came with -t and is used as it is")
+    if len(bootargs.encode()) > MAX_BOOTARGS:
+        raise ConfigError(f"fdt.bootargs is too long: kernels take {MAX_BOOTARGS} bytes")
+    return dataclasses.replace(rec, bootargs=bootargs)
+
+
+def _dump(path: str, blob: bytes) -> None:
+    """The tree that the guest gets, for dtc."""
+    try:
+        with open(path, "wb") as f:
+            f.write(blob)
+    except OSError as err:
+        raise os_error("write", path, err) from None
 
 
 def _check_memory(config: Config, rec: record.LoadRecord) -> None:
@@ -208,8 +238,6 @@ def _power_on(vm: VM, config: Config, shape: tuple[int, int, int], gic: machdep.
     if gic.its:
         vm.attach_its(layout.ITS.base, layout.ITS.size)
     vm.stolen_time(layout.STOLEN_TIME.base)
-    if config.boolean("memory.wired"):
-        vm.populate()
 
 
 def _leave(vm: VM) -> None:
@@ -386,8 +414,9 @@ def _device_tree(
     shape: tuple[int, int, int] | None,
     conduit: str,
     gic: machdep.Gic,
-) -> None:
+) -> bytes:
     """Rebuild the tree from the record and our options, unless it came with -t."""
+    blob = b""
     if rec.dtb_given:
         blob = vm.memory.read(rec.dtb_gpa, rec.dtb_room)
         for line in machdep.missing_nodes(blob, attached):
@@ -397,3 +426,4 @@ def _device_tree(
             rec, machine.cpus, attached, topology=shape, conduit=conduit, gic=gic
         )
         vm.write_memory(rec.dtb_gpa, blob)
+    return blob

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bhyvepy.boot import elf, freebsd, image, raw
+from bhyvepy.boot import elf, freebsd, image, openbsd, raw
 from bhyvepy.boot.arena import Arena
 from bhyvepy.boot.options import Kernel, LoadOptions
 from bhyvepy.errors import LoadError
@@ -38,12 +38,12 @@ class Mistake:
 FORMS = (
     Form("Image", image.matches, image.load),
     Form("FreeBSD ELF", freebsd.matches, freebsd.load),
+    Form("OpenBSD ELF", openbsd.matches, openbsd.load),
     Form("ELF", elf.matches, elf.load),
 )
 
 _UNPACK = "unpack it first"
 MISTAKES = (
-    Mistake(4, b"zimg", "an EFI zboot kernel (compressed): " + _UNPACK),
     Mistake(0x202, b"HdrS", "an x86 kernel: use an arm64 one"),
     Mistake(0x24, b"\x18\x28\x6f\x01", "a 32-bit Arm kernel: use an arm64 one"),
     Mistake(56, b"RSC\x05", "a RISC-V kernel: use an arm64 one"),
@@ -70,7 +70,7 @@ def find(data: bytes, opts: LoadOptions) -> Loader:
             if data[at : at + len(mistake.magic)] == mistake.magic:
                 raise LoadError(f"{opts.kernel} is {mistake.what}")
         raise LoadError(
-            f"{opts.kernel} is of no known kernel format (arm64 Image, also gzip; FreeBSD or "
-            "plain ELF): -l ADDR loads it as a flat image"
+            f"{opts.kernel} is of no known kernel format (arm64 Image, also gzip or zboot; "
+            "FreeBSD, OpenBSD or plain ELF): -l ADDR loads it as a flat image"
         )
     return raw.load

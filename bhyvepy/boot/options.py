@@ -62,6 +62,8 @@ class Kernel:
     placements: list[Placement] = field(default_factory=list)
     # FreeBSD ELF: what the MODINFO chain says of it
     kernbase: int = 0
+    # OpenBSD ELF: the end of kernel and symbols, which it gets in x0
+    esym: int = 0
 
 
 def human(size: int) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from bhyvepy import devtree
-from bhyvepy.boot import detect, freebsd, source
+from bhyvepy.boot import detect, freebsd, openbsd, source, zboot
 from bhyvepy.boot.arena import Arena, align_up
 from bhyvepy.boot.options import MAX_BOOTARGS, Data, Kernel, LoadOptions, Placement, human
 from bhyvepy.boot.record import LoadRecord
@@ -51,6 +51,8 @@ def plan(data: bytes, opts: LoadOptions) -> LoadPlan:
         )
     if data[:2] == source.GZIP_MAGIC and not opts.flat:
         data = source.gunzip(data, opts.kernel, opts.size)
+    if zboot.matches(data) and not opts.flat:
+        data = zboot.unpack(data, opts)
     arena = Arena(ram)
     kernel = detect.find(data, opts)(data, opts, arena)
     opts = _arguments(opts, kernel)
@@ -74,6 +76,9 @@ def plan(data: bytes, opts: LoadOptions) -> LoadPlan:
             arena.reserve(dtb_gpa, room, "device tree")
         placements.append(Placement(dtb_gpa, content, room, "device tree"))
         x0 = dtb_gpa
+    x2 = 0
+    if kernel.protocol == "openbsd":
+        x0, x2 = kernel.esym, dtb_gpa
 
     initrd = None
     if opts.initrd is not None:
@@ -95,6 +100,7 @@ def plan(data: bytes, opts: LoadOptions) -> LoadPlan:
         bootargs=opts.bootargs,
         env=opts.env,
         initrd=initrd,
+        x2=x2,
     )
     rec.dump()  # too long a record must fail before anything is made
     return LoadPlan(ram, placements, rec, warnings)
@@ -149,6 +155,10 @@ def _arguments(opts: LoadOptions, kernel: Kernel) -> LoadOptions:
     bsd = kernel.form.startswith("freebsd")
     if opts.env and not bsd:
         raise LoadError(f"-e is for FreeBSD kernels and {opts.kernel} is none: use -a")
+    if kernel.protocol == "openbsd":
+        if opts.initrd is not None:
+            raise LoadError("an OpenBSD kernel takes no initrd: leave out -i")
+        return replace(opts, bootargs=openbsd.command_line(opts.bootargs))
     if bsd and opts.initrd is not None:
         raise LoadError("a FreeBSD kernel takes no initrd: leave out -i")
     if bsd and kernel.protocol == "fdt":

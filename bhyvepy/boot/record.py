@@ -25,8 +25,9 @@ RNG_SEED_BYTES = 64
 # How the kernel is told about its machine:
 #   fdt      x0 = physical address of the device tree
 #   modinfo  x0 = virtual address of a FreeBSD MODINFO chain, which names the tree
+#   openbsd  x0 = where the kernel ends, x2 = physical address of the device tree
 #   none     no device tree
-PROTOCOLS = ("fdt", "modinfo", "none")
+PROTOCOLS = ("fdt", "modinfo", "openbsd", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class LoadRecord:
     bootargs: str = ""
     env: tuple[str, ...] = ()
     initrd: tuple[int, int] | None = None
+    x2: int = 0
 
     def dump(self) -> bytes:
         """As bytes for vm_set_load_record()."""
@@ -76,6 +78,7 @@ class LoadRecord:
             "protocol": self.protocol,
             "entry": self.entry,
             "x0": self.x0,
+            "x2": self.x2,
             "memory": {"base": self.memory_base, "size": self.memory_size},
             "dtb": {"gpa": self.dtb_gpa, "room": self.dtb_room, "given": self.dtb_given},
             "seeds": {"kaslr": self.seeds.kaslr, "rng": self.seeds.rng.hex()},
@@ -153,6 +156,7 @@ def _build(data: dict[str, Any]) -> LoadRecord:
         bootargs=_str(data, "bootargs"),
         env=tuple(env),
         initrd=initrd,
+        x2=_int(data, "x2", 1 << 64),
     )
     if rec.protocol not in PROTOCOLS:
         raise _BadRecordError("protocol")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from typer.main import get_command
 
 from bhyvepy import __version__
 from bhyvepy.config import Config
-from bhyvepy.errors import BhyveError, ConfigError, printable
+from bhyvepy.errors import BhyveError, ConfigError, SyntaxOptionError, printable
 
 # typer may carry its own click: reach its classes through typer's names only.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -50,6 +50,15 @@ def literal(text: str) -> str:
     return text.replace("%", "%%")
 
 
+@contextlib.contextmanager
+def form() -> Iterator[None]:
+    """What is refused inside is the form of an option's value."""
+    try:
+        yield
+    except ConfigError as err:
+        raise SyntaxOptionError(str(err)) from None
+
+
 def pair(text: str, option: str) -> str:
     """name=value, with a name."""
     if not text.partition("=")[0] or "=" not in text:
@@ -64,7 +73,8 @@ def apply(config: Config, settings: Iterable[tuple[str, Placed]]) -> None:
     """
     for key, p in sorted(settings, key=lambda kv: kv[1].place):
         if key == "":
-            config.parse(p.value)
+            with form():
+                config.parse(p.value)
         elif key == "<":
             config.load_file(p.value)
         else:
@@ -154,8 +164,19 @@ def normalise(
     return out
 
 
-def run(app: typer.Typer, prog: str, argv: Sequence[str], *, usage: int, error: int) -> int:
-    """Run a command and give its exit status: its own, or `usage`, or `error`."""
+def run(
+    app: typer.Typer,
+    prog: str,
+    argv: Sequence[str],
+    *,
+    usage: int,
+    error: int,
+    form: int | None = None,
+) -> int:
+    """Run a command and give its exit status: its own, or `usage`, or `error`.
+
+    form: the status for an option's value of a bad form, when it is not `error`.
+    """
     try:
         status = app(args=list(argv), prog_name=prog, standalone_mode=False)
     except _USAGE_ERROR as err:
@@ -164,7 +185,8 @@ def run(app: typer.Typer, prog: str, argv: Sequence[str], *, usage: int, error: 
         status = usage
     except BhyveError as err:
         complain(prog, _one_line(str(err)))
-        status = error
+        bad_form = isinstance(err, SyntaxOptionError) and form is not None
+        status = form if bad_form else error
     except (KeyboardInterrupt, typer.Abort):
         status = error
     except BrokenPipeError:

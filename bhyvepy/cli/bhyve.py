@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from bhyvepy.cli import _run
-from bhyvepy.config import Config, parse_cpus
+from bhyvepy.config import Config, parse_cpus, parse_size
 from bhyvepy.errors import ConfigError, printable
 from bhyvepy.vmexit import SuspendHow
 
@@ -26,6 +26,7 @@ STATUS = {
     SuspendHow.DESTROY: ERROR,
 }
 STATUS_UNKNOWN = 100
+EX_USAGE = 64  # sysexits(3): the value of -c, -m, -o or -p is not of its form
 
 app = _run.new_app()
 ORDERED = frozenset({"-c", "-m", "-e", "-k", "-o", "-p", "-l", "-s", "-U"})
@@ -152,16 +153,20 @@ def bhyve(
         print("\n".join(LPC_DEVICES if lpc else registry.describe()))
         return 0
     config = Config()
-    settings = [("memory.size", p) for p in memory or []]
+    settings = [("memory.size", _size(p)) for p in memory or []]
     settings += [("memory.base", _base(p)) for p in base or []]
     settings += [("", p) for p in option or []] + [("<", p) for p in file or []]
     settings += [_bootrom(p) for p in bootrom or []]
     settings += [("uuid", _run.Placed(p.place, _uuid(p.value))) for p in uuid or []]
     for p in cpus or []:
-        settings += [(k, _run.Placed(p.place, v)) for k, v in parse_cpus(p.value).items()]
+        with _run.form():
+            said = parse_cpus(p.value)
+        settings += [(k, _run.Placed(p.place, v)) for k, v in said.items()]
     settings += _devices(devices)
     _run.apply(config, settings)
-    for vcpu, hosts in _pins([p.value for p in pin or []]).items():
+    with _run.form():
+        pins = _pins([p.value for p in pin or []])
+    for vcpu, hosts in pins.items():
         config.set(f"vcpu.{vcpu}.cpuset", hosts)
     if vmname is not None:
         config.set("name", _run.literal(vmname))
@@ -196,6 +201,13 @@ def _bootrom(p: _run.Placed) -> tuple[str, _run.Placed]:
     else:
         value = p.value
     return key, _run.Placed(p.place, _run.literal(value))
+
+
+def _size(p: _run.Placed) -> _run.Placed:
+    if "%" not in p.value:
+        with _run.form():
+            parse_size(p.value)
+    return p
 
 
 def _base(p: _run.Placed) -> _run.Placed:
@@ -240,7 +252,7 @@ def _pins(texts: Sequence[str]) -> dict[int, str]:
 def run(argv: Sequence[str]) -> int:
     """The command, with its exit status."""
     args = _run.normalise(app, argv, ordered=ORDERED, flags=FLAGS, optional=OPTIONAL)
-    return _run.run(app, PROG, args, usage=ERROR, error=ERROR)
+    return _run.run(app, PROG, args, usage=ERROR, error=ERROR, form=EX_USAGE)
 
 
 def main() -> None:

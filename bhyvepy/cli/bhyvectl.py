@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -25,6 +26,14 @@ PROG = "bhyvectl"
 app = _run.new_app()
 
 Flag = Annotated[bool, typer.Option()]
+
+
+def _snapshot(name: str) -> Any:
+    def callback(value: str | None) -> None:
+        if value is not None:
+            raise ConfigError(f"{name}: snapshots are not there yet")
+
+    return typer.Option(name, hidden=True, callback=callback)
 
 
 def _flag(name: str, text: str) -> Any:
@@ -64,11 +73,18 @@ def bhyvectl(
     get_stats: Annotated[bool, _flag("--get-stats", "Counters of the vCPU.")] = False,
     get_cpu_topology: Annotated[bool, _flag("--get-cpu-topology", "Topology.")] = False,
     get_all: Annotated[bool, _flag("--get-all", "All of the above, and all registers.")] = False,
+    run_once: Annotated[bool, _flag("--run", "Run the vCPU up to its next exit.")] = False,
     pause: Annotated[bool, _flag("--pause", "Hold all vCPUs.")] = False,
     resume: Annotated[bool, _flag("--resume", "Let them go on.")] = False,
     force_reset: Annotated[bool, _flag("--force-reset", "Reset the VM.")] = False,
     force_poweroff: Annotated[bool, _flag("--force-poweroff", "Power the VM off.")] = False,
     destroy: Annotated[bool, _flag("--destroy", "Remove the VM.")] = False,
+    checkpoint: Annotated[str | None, _snapshot("--checkpoint")] = None,
+    suspend: Annotated[str | None, _snapshot("--suspend")] = None,
+    completion: Annotated[
+        str | None,
+        typer.Option("--completion", metavar="SHELL", help="Completion for bash, zsh or fish."),
+    ] = None,
     as_json: Annotated[bool, _flag("--json", "Print JSON.")] = False,
     version: Annotated[
         bool,
@@ -78,6 +94,14 @@ def bhyvectl(
     ] = False,
 ) -> int:
     """Inspect and control a VM. The actions are done in the order of this list."""
+    if completion is not None:
+        from bhyvepy.cli import _complete
+
+        if completion not in _complete.SHELLS:
+            known = ", ".join(_complete.SHELLS)
+            raise ConfigError(f"--completion: no shell {printable(completion, 40)}; use {known}")
+        print(_complete.SHELLS[completion](), end="")
+        return 0
     report = Report(as_json)
     if list_:
         show_list(report)
@@ -98,7 +122,9 @@ def bhyvectl(
         stats=get_stats or get_all,
         topology=get_cpu_topology or get_all,
     )
-    changes = create or set_mem or set_reg or pause or resume or force_reset or force_poweroff
+    changes = (
+        create or set_mem or set_reg or run_once or pause or resume or force_reset or force_poweroff
+    )
     if changes or asked.anything or getcap or setcap is not None:
         with vmmapi.VM.create(vm) if create else vmmapi.VM.open(vm) as machine:
             vcpu = machine.vcpu(cpu)
@@ -111,6 +137,8 @@ def bhyvectl(
             if getcap:
                 show_capabilities(report, vcpu, capname)
             asked.show(report, machine, vcpu)
+            if run_once:
+                _run_once(machine, vcpu)
             if pause:
                 machine.suspend_cpu()
             if resume:
@@ -126,6 +154,35 @@ def bhyvectl(
         sys.stdout.flush()
         vmmapi.VM.destroy_named(vm)
     return 0
+
+
+def _run_once(vm: vmmapi.VM, vcpu: vmmapi.VCPU) -> None:
+    """One vm_run(), on a thread of its own: so Ctrl-C ends it."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            vcpu.run()
+        except BaseException as err:
+            errors.append(err)
+
+    vm.run_begin()
+    try:
+        if vcpu.vcpuid not in vm.cpus():
+            vm.activate_cpu(vcpu.vcpuid)
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.2)
+        except BaseException:
+            vm.suspend(SuspendHow.HALT)
+            thread.join()
+            raise
+    finally:
+        vm.run_end()
+    if errors:
+        raise errors[0]
 
 
 class Asked:

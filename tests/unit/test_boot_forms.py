@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import lzma
 import struct
+import subprocess
 
 import pytest
 
-from bhyvepy.boot import detect, plan
+from bhyvepy.boot import detect, plan, record
 from bhyvepy.errors import LoadError
 
 from .bootlib import MIB, RAM, efi_image, elf, image, memory, options, phdr
@@ -106,6 +108,86 @@ def test_a_gzip_bomb_stops_at_the_size_of_memory() -> None:
     bomb = gzip.compress(bytes(64 * MIB))
     assert len(bomb) < MIB
     refused(bomb, "larger -m", size=8 * MIB)
+
+
+def zboot(payload: bytes, kind: bytes, offset: int = 512, size: int | None = None) -> bytes:
+    """An EFI zboot kernel: header, padding, payload."""
+    length = len(payload) if size is None else size
+    head = struct.pack("<4s4sII8x32s", b"MZ\0\0", b"zimg", offset, length, kind)
+    return head.ljust(512, b"\0") + payload + b"\0" * 64
+
+
+PACKERS = {
+    b"gzip": gzip.compress,
+    b"xzkern": lzma.compress,
+    b"lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    b"zstd22": lambda data: (
+        subprocess.run(["zstd", "-cq"], input=data, capture_output=True, check=True).stdout
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PACKERS, ids=bytes.decode)
+def test_a_zboot_kernel_is_unpacked(kind: bytes) -> None:
+    """The Image behind an EFI zboot header is loaded as if it stood alone."""
+    data = image(body=CODE * 100)
+    p = plan.plan(zboot(PACKERS[kind](data), kind), options())
+    assert memory(p)[RAM] == data
+    assert p.record.form == "linux-image"
+
+
+@pytest.mark.parametrize("kind", PACKERS, ids=bytes.decode)
+def test_a_bad_zboot_kernel_is_refused(kind: bytes) -> None:
+    """Truncated, damaged, too large or behind the end of the file: one line each."""
+    packed = PACKERS[kind](image(body=CODE * 5000))
+    refused(zboot(packed[: len(packed) // 2], kind), "truncated|damaged")
+    refused(zboot(b"\xff" * 100, kind), "damaged|truncated")
+    refused(zboot(packed, kind, size=1 << 30), "does not lie in its")
+    refused(zboot(packed, kind, offset=4), "does not lie in its")
+    refused(zboot(PACKERS[kind](bytes(64 * MIB)), kind), "larger -m", size=8 * MIB)
+    refused(zboot(packed, b"lzop"), "compressed with 'lzop'; known are gzip")
+    refused(zboot(packed, kind)[:40], "header is incomplete")
+
+
+def test_zstd_needs_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without zstd on the machine the line says what to install."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    refused(zboot(bytes(100), b"zstd"), "apt-get install zstd")
+
+
+def openbsd(**over: int) -> bytes:
+    """An OpenBSD kernel: linked high, virtual p_paddr, its own program header."""
+    base = 0xFFFFFF8000200000
+    return elf(
+        [
+            phdr(base, 0x1000, 0x100, 0x1000),
+            phdr(base + 0x200000, 0x2000, 0x80, 0x3010, flags=6),
+            phdr(base + 0x200000, 0x2000, 8, 8, kind=over.get("kind", 0x65A3DBE6)),
+        ],
+        entry=base + 0x40,
+        body=CODE[:0x100].ljust(0x1000, b"\1") + b"\2" * 0x80,
+    )
+
+
+def test_an_openbsd_kernel_is_placed_by_virtual_address() -> None:
+    """VA - 0xffffff8000000000 from RAM's start; x0 the page behind it, x2 the tree."""
+    p = plan.plan(openbsd(), options(bootargs="-s"))
+    placed = {x.gpa: (len(x.data), x.size) for x in p.placements if x.what == "kernel"}
+    assert placed == {RAM + 0x200000: (0x100, 0x1000), RAM + 0x400000: (0x80, 0x3010)}
+    r = p.record
+    assert (r.form, r.protocol, r.entry) == ("openbsd-elf", "openbsd", RAM + 0x200040)
+    assert r.x0 == RAM + 0x404000
+    assert r.x2 == r.dtb_gpa >= RAM + 64 * MIB
+    assert r.bootargs == "bsd -s"
+    assert record.parse(r.dump()) == r
+
+
+def test_what_openbsd_cannot_take_is_refused() -> None:
+    """Too little memory, an initrd, and the same file without OpenBSD's header."""
+    refused(openbsd(), "needs 64 MiB in one piece", size=64 * MIB - 4096)
+    refused(openbsd(), "takes no initrd", initrd=b"x")
+    refused(openbsd(), "multiple of 2 MiB", load=RAM + 4096)
+    refused(openbsd(kind=4), "is not FreeBSD's: use its Image form")
 
 
 def test_efi_sections_must_lie_in_the_file() -> None:

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define VMM_ABI_VERSION 1
-#define VM_MAX_NAMELEN 128
+#define VM_MAX_NAMELEN 229 /* FreeBSD: SPECNAMELEN less "/dev/vmm.io/" and a segment */
 #define VM_MAXCPU 64
 #define VM_MAX_SUFFIXLEN 15
 #define VM_MAX_MEMSEGS 4
