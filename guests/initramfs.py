@@ -64,6 +64,22 @@ for d in /sys/bus/virtio/devices/*; do
 done
 hostname bhyvepy
 
+# root=DEVICE: the system there instead of the shell here.
+mode=ro
+for word in $(cat /proc/cmdline); do
+	case $word in
+	root=*) root=${{word#root=}} ;;
+	rw) mode=rw ;;
+	esac
+done
+if [ -n "$root" ]; then
+	if mount -o "$mode" "$root" /mnt; then
+		for d in dev proc sys; do mount --move /$d /mnt/$d; done
+		exec switch_root /mnt /sbin/init
+	fi
+	echo "$root cannot be mounted; this is the shell of the initramfs"
+fi
+
 echo "{MARKER}"
 if [ -f /cmds.sh ]; then
 	echo CMDS-START

@@ -133,15 +133,16 @@ def unpack(debs: Iterable[Path], tree: Path) -> None:
     (tree / "etc" / "hosts").write_text("127.0.0.1\tlocalhost\n")
 
 
-def file_system(tree: Path, image: Path, spare_mib: int = SPARE_MIB) -> None:
-    """The tree as an ext4 file system whose files are root's."""
+def file_system(tree: Path, image: Path, spare_mib: int = SPARE_MIB, journal: bool = False) -> None:
+    """The tree as an ext4 file system."""
     used = sum((p.lstat().st_size + 4095) // 4096 * 4096 for p in tree.rglob("*"))
     with image.open("wb") as f:
         f.truncate(used * 9 // 8 + (spare_mib << 20))
     mke2fs = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if mke2fs is None:
         raise debian.FetchError("mke2fs is missing: install e2fsprogs")
-    argv = [mke2fs, "-q", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0"]
+    argv = [mke2fs, "-q", "-t", "ext4", "-E", "root_owner=0:0"]
+    argv += [] if journal else ["-O", "^has_journal"]
     done = subprocess.run(
         [*argv, "-d", str(tree), str(image)], capture_output=True, text=True, check=False
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bhyvepy.guests import cpio, debian, initramfs, modules, packages, userland
+from bhyvepy.guests import cpio, debian, initramfs, modules, packages, rootfs, userland
 
 from .bootlib import elf
 
@@ -183,6 +183,12 @@ def entries_of(raw: bytes) -> dict[str, bytes]:
             return out
         out[name] = raw[at : at + size]
         at = (at + size + 3) & ~3
+
+
+@pytest.mark.parametrize("script", [rootfs.ENTER, rootfs.INSTALL, userland.ENTER])
+def test_what_guests_run_is_shell(script: str) -> None:
+    """A shell reads the scripts without complaint."""
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
 def test_init_is_a_shell_script() -> None:
