@@ -10,7 +10,7 @@ gawk '{ s += sin($1) } END { printf "%.17g %d\n", s, NR }' $T
 sed -E 's/([0-9]+) line ([0-9a-f]+)/\2:\1/' $T | grep -E '^[0-9a]+:' | md5sum
 echo 'scale=200; 4*a(1); e(1); sqrt(2); l(2); s(1)' | bc -l
 cksum $D $T; sum $D; b2sum $D; base64 -w 0 $D | md5sum; od -A d -t fFx8 -N 4096 $D | md5sum
-factor 18446744073709551557 340282366920938463463374607431768211457 1000000007
+factor 18446744073709551557 18446744073709551617 1000000007
 numfmt --to=iec 1234567890123; seq 0.1 0.1 3 | md5sum
 tar -cf - --sort=name --mtime=@0 --owner=0 --group=0 -C /usr/lib/python3.11 json email | md5sum
 find /usr/lib/python3.11 -name '*.py' | sort | xargs cat | wc
