@@ -16,10 +16,11 @@ are single loads and stores on the x86-64 hosts that we run on.
 from __future__ import annotations
 
 import struct
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from bhyvepy.membarrier import full_barrier
 
 from ..base import DeviceError, GuestFault, GuestLog, GuestMemory
 
@@ -52,16 +53,6 @@ class Chain:
     head: int
     readable: list[memoryview] = field(default_factory=list)
     writable: list[memoryview] = field(default_factory=list)
-
-
-def _full_barrier(lock: threading.Lock = threading.Lock()) -> None:  # noqa: B008
-    """Order earlier stores before later loads.
-
-    x86 keeps all orders but this one; a lock's atomic exchange restores it. One lock of
-    the module serves all, and nobody waits for it long.
-    """
-    with lock:
-        pass
 
 
 def legacy_layout(base: int, size: int, align: int) -> tuple[int, int, int]:
@@ -253,7 +244,7 @@ class Queue:
         new, old = self._used_idx, self._signalled
         if new == old:
             return False
-        _full_barrier()  # the index is out before we look at what the driver wants
+        full_barrier()  # the index is out before we look at what the driver wants
         if not self.event_idx:
             self._signalled = new
             return not self._avail_view[0] & AVAIL_F_NO_INTERRUPT
@@ -272,7 +263,7 @@ class Queue:
             self._used16[2 + 4 * self.num] = self.last_avail  # avail_event
         else:
             self._used16[0] = 0
-        _full_barrier()
+        full_barrier()
         return bool(self._avail_view[1] != self.last_avail)
 
     # -- state ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ CORE = ROOT / "vmmcore"
 # Module -> floor. A package's floor is that of its files.
 PYTHON = {
     "errors": 0,
+    "membarrier": 0,
     "layout": 0,
     "vmexit": 0,
     "config": 1,
@@ -36,7 +37,7 @@ PYTHON = {
 # Only these may use the extension.
 CORE_USERS = {"vmmapi", "mem", "slirp"}
 # Devices see guest memory through a protocol, never the VM.
-DEVICE_MAY = {"errors", "layout", "config", "slirp", "devices"}
+DEVICE_MAY = {"errors", "membarrier", "layout", "config", "slirp", "devices"}
 
 C_FLOORS = {"sys": 0, "net": 0, "pe": 1, "vmm": 2}
 # What a hypervisor may know about the silicon.

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "pe/codecache.h"
+#include "sys/membarrier.h"
 
 #define CODE_SIZE (64u << 20)
 #define FRAME ((int32_t)(8 * GROUP_SLOTS + 8)) /* with six registers: aligned */
@@ -261,6 +262,7 @@ jit_create(struct pe *pe)
 	j->size = jit_code_size(&pe->cfg);
 	j->threshold = pe->cfg.jit_threshold != 0 ? pe->cfg.jit_threshold : THRESHOLD;
 	j->block_max = JIT_BLOCK_MAX;
+	j->devices_order = sys_membarrier_private();
 	if (pe->cfg.jit_block != 0 && pe->cfg.jit_block < JIT_BLOCK_MAX)
 		j->block_max = pe->cfg.jit_block;
 	fd = memfd_create("bhyvepy-code", MFD_CLOEXEC);

@@ -33,6 +33,7 @@ struct jit {
 	uint8_t *rw, *rx; /* the same memory, writable and executable */
 	size_t size;
 	unsigned threshold, block_max;
+	bool devices_order; /* sys_membarrier_private() */
 	uint8_t *start, *free; /* of translations, in rw */
 	/* fixed pieces of code, in rw */
 	uint8_t *enter, *leave, *leave_pc, *leave_count, *call, *call_fp, *cold, *step;

@@ -66,6 +66,10 @@ LOWER(ldlogic);
 LOWER(mrs);
 /* lower_mem.c */
 LOWER(load);
+LOWER(load_lit);
+LOWER(load_unpriv);
+LOWER(store_unpriv);
+LOWER(sys);
 LOWER(store);
 LOWER(load_pair);
 LOWER(store_pair);

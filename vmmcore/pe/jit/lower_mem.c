@@ -3,6 +3,7 @@
  * misses, faults, crosses a page or has a misaligned SP is left to the
  * handler, out of line, which does the whole instruction.
  */
+#include "pe/except.h"
 #include "pe/jit/lower.h"
 
 void
@@ -61,25 +62,37 @@ address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
 	}
 }
 
-/* RAX is the address; afterwards [RAX + RDX] is the memory. Uses RCX. */
-struct x86_mem
-g_translate(struct tr *t, unsigned len, bool write, enum cold_kind kind)
+/* The look into pe->tlb, or into pe->tlb_unpriv. */
+static struct x86_mem
+look_up(struct tr *t, unsigned len, bool write, bool unpriv, enum cold_kind kind)
 {
 	struct x86 *x = &t->x;
 	int32_t table =
 	    write ? (int32_t)offsetof(struct tlb, wr) : (int32_t)offsetof(struct tlb, rd);
+	struct x86_mem entry = x_memx(R14, RCX, 0, table);
 
 	x_rorx(x, false, RCX, RAX, 8);
 	x_alu_imm(x, false, X_AND, RCX, (TLB_SIZE - 1) << 4);
+	if (unpriv) {
+		x_alu_mem(x, true, X_ADD, RCX, PE_MEM(tlb_unpriv));
+		entry = x_mem(RCX, table);
+	}
 	if (len > 1)
 		x_lea(x, true, RDX, x_mem(RAX, (int32_t)len - 1));
 	else
 		x_mov(x, true, RDX, RAX);
 	x_alu_imm(x, true, X_AND, RDX, -4096);
-	x_alu_mem(x, true, X_CMP, RDX, x_memx(R14, RCX, 0, table));
+	x_alu_mem(x, true, X_CMP, RDX, entry);
 	t_cold(t, kind, x_jcc(x, CC_NE), 0);
-	x_load(x, true, RDX, x_memx(R14, RCX, 0, table + 8));
+	entry.disp += 8;
+	x_load(x, true, RDX, entry);
 	return (x_memx(RAX, RDX, 0, 0));
+}
+
+struct x86_mem
+g_translate(struct tr *t, unsigned len, bool write, enum cold_kind kind)
+{
+	return (look_up(t, len, write, false, kind));
 }
 
 /* The memory operand of a load or store. */
@@ -115,53 +128,115 @@ overlaps(const struct insn *in, enum mode mode)
 	return ((mode == M_POST || mode == M_PRE) && (in->rd == in->rn || in->ra == in->rn));
 }
 
+/* Load from m what size and opc of the word say. */
+static void
+load_from(struct tr *t, const struct insn *in, struct x86_mem m)
+{
+	unsigned size = (unsigned)FIELD(in->word, 30, 2), opc = (unsigned)FIELD(in->word, 22, 2);
+	int d = g_dest(in->rd, RCX);
+
+	if (opc == 1)
+		x_zload(&t->x, d, m, 1u << size);
+	else
+		x_sload(&t->x, opc == 2, d, m, 1u << size);
+	g_commit(t, in->rd, d);
+}
+
+static void
+store_to(struct tr *t, const struct insn *in, struct x86_mem m)
+{
+	unsigned size = (unsigned)FIELD(in->word, 30, 2);
+	int s = g_read(t, true, in->rd, RCX);
+
+	if (size == 0)
+		x_store8(&t->x, m, s);
+	else if (size == 1)
+		x_store16(&t->x, m, s);
+	else
+		x_store(&t->x, size == 3, m, s);
+}
+
 LOWER(load)
 {
-	struct x86 *x = &t->x;
 	enum mode mode = mode_of(in->word);
-	unsigned size = (unsigned)FIELD(in->word, 30, 2), opc = (unsigned)FIELD(in->word, 22, 2);
-	struct x86_mem m;
-	int d = g_dest(in->rd, RCX);
+	unsigned size = (unsigned)FIELD(in->word, 30, 2);
 
 	if ((mode == M_POST || mode == M_PRE) && in->rd == in->rn) {
 		t_handler(t, in);
 		return;
 	}
-	m = access(t, in, mode, size, 1u << size, false);
-	if (opc == 1)
-		x_zload(x, d, m, 1u << size);
-	else
-		x_sload(x, opc == 2, d, m, 1u << size);
-	g_commit(t, in->rd, d);
+	load_from(t, in, access(t, in, mode, size, 1u << size, false));
 	write_back(t, in, mode);
 }
 
 LOWER(store)
 {
-	struct x86 *x = &t->x;
 	enum mode mode = mode_of(in->word);
 	unsigned size = (unsigned)FIELD(in->word, 30, 2);
-	struct x86_mem m;
-	int s;
 
 	if ((mode == M_POST || mode == M_PRE) && in->rd == in->rn) {
 		t_handler(t, in);
 		return;
 	}
-	m = access(t, in, mode, size, 1u << size, true);
-	s = g_read(t, true, in->rd, RCX);
-	switch (size) {
-	case 0:
-		x_store8(x, m, s);
-		break;
-	case 1:
-		x_store16(x, m, s);
-		break;
-	default:
-		x_store(x, size == 3, m, s);
-		break;
-	}
+	store_to(t, in, access(t, in, mode, size, 1u << size, true));
 	write_back(t, in, mode);
+}
+
+/* LDTR and STTR: the permissions of EL0. */
+LOWER(load_unpriv)
+{
+	g_address(t, in, in->imm);
+	load_from(t, in, look_up(t, 1u << FIELD(in->word, 30, 2), false, true, COLD_SLOW));
+}
+
+LOWER(store_unpriv)
+{
+	g_address(t, in, in->imm);
+	store_to(t, in, look_up(t, 1u << FIELD(in->word, 30, 2), true, true, COLD_SLOW));
+}
+
+/* LDR and LDRSW (literal): opc is 0, 1 and 2. */
+LOWER(load_lit)
+{
+	unsigned opc = (unsigned)FIELD(in->word, 30, 2), size = opc == 1 ? 8 : 4;
+	int d = g_dest(in->rd, RCX);
+	struct x86_mem m;
+
+	t_pc(t, RAX, (int64_t)t_off(t) + in->imm);
+	m = g_translate(t, size, false, COLD_SLOW);
+	if (opc == 2)
+		x_sload(&t->x, true, d, m, 4);
+	else
+		x_zload(&t->x, d, m, size);
+	g_commit(t, in->rd, d);
+}
+
+/* DC ZVA at EL1 and above, when nobody traps it; all else is the handler's. */
+LOWER(sys)
+{
+	struct x86 *x = &t->x;
+	struct x86_mem m;
+
+	if ((in->word & 0xffffffe0u) != 0xd50b7420u) {
+		t_handler(t, in);
+		return;
+	}
+	x_cmp8_mem_imm(x, PE_MEM(el), 0);
+	t_slow(t, CC_E);
+	x_const(x, RAX, HCR_TDZ);
+	x_rm(x, true, 0x85, RAX, PE_MEM(sr[SR_HCR_EL2])); /* test */
+	t_slow(t, CC_NE);
+	g_load(t, true, RAX, in->rd);
+	x_alu_imm(x, true, X_AND, RAX, -64);
+	m = g_translate(t, 1, true, COLD_SLOW);
+	if ((jit_host & HOST_AVX2) == 0) {
+		for (unsigned i = 0; i < 8; i++, m.disp += 8)
+			x_store_imm(x, true, m, 0);
+		return;
+	}
+	x_vzero(x, 0);
+	for (unsigned i = 0; i < 4; i++, m.disp += 16)
+		x_movups_store(x, m, 0);
 }
 
 /* LDP of W or X; LDPSW is left to its handler. */

@@ -1,0 +1,12 @@
+/* Registration for private expedited barriers: see membarrier.h. */
+#include "sys/membarrier.h"
+
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+bool
+sys_membarrier_private(void)
+{
+	return (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0);
+}
