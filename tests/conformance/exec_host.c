@@ -242,6 +242,7 @@ choose_engine(const char *name, struct pe_config *cfg)
 		/* From the first time on; blocks of all lengths. */
 		cfg->jit = true;
 		cfg->jit_threshold = 1;
+		cfg->jit_perf = getenv("CONF_PERF") != NULL;
 		return (true);
 	}
 	return (strcmp(name, "interp") == 0);

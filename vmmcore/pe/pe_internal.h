@@ -34,6 +34,7 @@ enum { INSN_NEXT = 0, INSN_BRANCH = 1, INSN_EXC = 2 };
 #define REG_ZR 31   /* always reads 0 */
 #define REG_SP 32   /* the current stack pointer */
 #define REG_SINK 33 /* writes to XZR go here; never read */
+#define REG_KEPT 34 /* and 35: the translator's */
 
 /*
  * A predecoded instruction, 16 bytes. Its address inside struct codepage
@@ -158,8 +159,11 @@ struct gic_cpuif; /* gic_cpuif.h */
 struct pe_timer;  /* timer.h */
 
 struct pe {
-	/* x[31] reads zero, x[32] is the current SP, x[33] takes writes to XZR */
-	uint64_t x[34];
+	/*
+	 * x[31] reads zero, x[32] is the current SP, x[33] takes writes to XZR;
+	 * translated code keeps operands in x[34] and x[35]
+	 */
+	uint64_t x[36];
 	uint64_t v[32][2] __attribute__((aligned(16)));
 
 	uint64_t pc;      /* valid at block boundaries: see pe_pc() */

@@ -24,8 +24,8 @@
 #define THRESHOLD 6u                           /* executions before translation */
 
 /* x0 x1 x2 x3 x4 x8 x19 x20 SP */
-const signed char jit_map[34] = { RBX, RBP, RSI, RDI, R8, -1, -1, -1, R9, -1, -1, -1, -1, -1, -1,
-	-1, -1, -1, -1, R10, R11, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, R12, -1 };
+const signed char jit_map[36] = { RBX, RBP, RSI, RDI, R8, -1, -1, -1, R9, -1, -1, -1, -1, -1, -1,
+	-1, -1, -1, -1, R10, R11, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, R12, -1, -1, -1 };
 
 static inline uint8_t *
 to_rx(const struct jit *j, uint8_t *rw)
@@ -336,6 +336,8 @@ loop_fits(const struct tr *t, const struct cold *c)
 		return (false);
 	if ((l->fp_ok && !c->fp_ok) || (l->fp_plain && !c->fp_plain))
 		return (false);
+	if (l->late.at != LATE_NONE && memcmp(&l->late, &c->late, sizeof(l->late)) != 0)
+		return (false);
 	/* What is zero after the whole body is so each time. */
 	if (c->i == l->at)
 		return (true);
@@ -359,6 +361,8 @@ emit_loop(struct tr *t, const struct cold *c)
 	const struct vcache *l = &t->loop.v, *v = &c->v;
 	struct x86 *x = &t->x;
 
+	if (t->loop.late.at == LATE_NONE)
+		t_resolve_as(t, &c->late);
 	for (int i = 0; i < V_COUNT; i++)
 		if (v->reg[i] >= 0 && (v->dirty >> i & 1) != 0 &&
 		    (v->reg[i] != l->reg[i] || (l->dirty >> i & 1) == 0))
@@ -368,6 +372,8 @@ emit_loop(struct tr *t, const struct cold *c)
 			x_movups_load(x, V_FIRST + i, v_mem((unsigned)l->reg[i]));
 	t_count(t);
 	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
+	t->v = *l;
+	t_resolve_as(t, &t->loop.late);
 	v_store_all(t, l);
 	t_pc(t, RAX, c->target);
 	x_patch(x, x_jmp(x), t->j->leave_pc);
@@ -381,11 +387,13 @@ emit_cold(struct tr *t, const struct cold *c)
 
 	x_here(x, c->from);
 	t->i = c->i;
+	t->v = c->v;
 	switch (c->kind) {
 	case COLD_CODE:
 		c->code(t, c);
 		/* FALLTHROUGH */
 	case COLD_SLOW:
+		t_resolve_as(t, &c->late);
 		v_store_all(t, &c->v);
 		t_insn(t, c->i);
 		x_call(x, jit_uses_fpsr(t->page->insn[c->i].op) ? t->j->call_fp : t->j->call);
@@ -399,6 +407,7 @@ emit_cold(struct tr *t, const struct cold *c)
 		x_patch(x, x_jmp(x), t->j->leave_count);
 		break;
 	case COLD_STEP:
+		t_resolve_as(t, &c->late);
 		v_store_all(t, &c->v);
 		if (c->i != t->start)
 			x_alu_imm(x, false, X_SUB, R13, (int32_t)(c->i - t->start));
@@ -406,6 +415,7 @@ emit_cold(struct tr *t, const struct cold *c)
 		x_patch(x, x_jmp(x), t->j->step);
 		break;
 	case COLD_SPLIT:
+		t_resolve_as(t, &c->late);
 		v_store_all(t, &c->v);
 		t_insn(t, c->i);
 		x_call(x, jit_uses_fpsr(t->page->insn[c->i].op) ? t->j->call_fp : t->j->call);
@@ -420,6 +430,7 @@ emit_cold(struct tr *t, const struct cold *c)
 			emit_loop(t, c);
 			break;
 		}
+		t_resolve_as(t, &c->late);
 		v_store_all(t, &c->v);
 		t_goto(t, c->target);
 		break;
@@ -445,6 +456,8 @@ emit_body(struct tr *t)
 		else
 			t_handler(t, in);
 		t_slow_back(t);
+		if ((jit_lowering[in->op].attr & A_SETF) != 0 && t->late.at != i)
+			t->late.at = LATE_NONE;
 		if ((jit_lowering[in->op].attr & A_LAST) != 0) {
 			i++;
 			break;
@@ -452,20 +465,20 @@ emit_body(struct tr *t)
 	}
 	if (!t->ended) {
 		t->i = i - 1;
-		v_flush(t);
+		t_settle(t);
 		t_goto(t, (int32_t)(i * 4));
 	}
 }
 
-/* The same again as a loop, when it is one and would keep V registers. */
+/* The same again as a loop, when it is one and would keep V registers, or flags late. */
 static void
 emit_loop_body(struct tr *t)
 {
 	const struct cold *back = NULL;
 
-	/* Room for as much again; out-of-line code takes 300 bytes at most. */
+	/* Room for as much again; out-of-line code takes 360 bytes at most. */
 	if (t->ncold > 2 * JIT_BLOCK_MAX ||
-	    (size_t)(t->x.p - t->j->free) + t->ncold * 300u > ROOM / 2)
+	    (size_t)(t->x.p - t->j->free) + t->ncold * 360u > ROOM / 2)
 		return;
 	for (unsigned c = 0; c < t->ncold && back == NULL; c++)
 		if (t->cold[c].kind == COLD_TAKEN && (uint32_t)t->cold[c].target == t->start * 4)
@@ -475,9 +488,15 @@ emit_loop_body(struct tr *t)
 	for (unsigned i = 0; i < V_COUNT; i++)
 		if (back->v.reg[i] >= 0)
 			t->loop.entry = t->x.p;
+	t->loop.late = back->late;
+	if (back->late.again)
+		t->loop.entry = t->x.p;
+	else
+		t->loop.late.at = LATE_NONE;
 	if (t->loop.entry == NULL)
 		return;
 	t->loop.v = t->v = back->v;
+	t->late = t->loop.late;
 	t->loop.fp_ok = t->fp_ok = back->fp_ok;
 	t->loop.fp_plain = t->fp_plain = back->fp_plain;
 	t->loop.at = back->i;
@@ -507,6 +526,7 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	t.start = start;
 	t.entry = t.x.p;
 	t.known = REG_ZR;
+	t.late.at = LATE_NONE;
 	v_forget(&t);
 	for (unsigned i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
 		codecache_decode(pe, page, i);

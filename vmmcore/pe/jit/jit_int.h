@@ -33,7 +33,7 @@ struct jit {
 	uint8_t *rw, *rx; /* the same memory, writable and executable */
 	size_t size;
 	unsigned threshold, block_max;
-	bool devices_order; /* sys_membarrier_private() */
+	bool devices_order;    /* sys_membarrier_private() */
 	uint8_t *start, *free; /* of translations, in rw */
 	/* fixed pieces of code, in rw */
 	uint8_t *enter, *leave, *leave_pc, *leave_count, *call, *call_fp, *cold, *step;
@@ -86,11 +86,25 @@ struct vcache {
 	uint16_t clock;           /* a block has too few uses to wrap it */
 };
 
+/*
+ * Flags that pe->nzcv lacks (lower_flags.c): those of the comparison at
+ * instruction `at`, to be made again with rn and rm; when `undo`, rn is the
+ * result, from which the operand follows.
+ */
+struct late {
+	uint16_t at;
+	uint8_t rn, rm;
+	bool undo;
+	bool again; /* may stay so over a branch to the block's start */
+};
+#define LATE_NONE 0xffffu
+
 struct tr;
 struct cold {
 	void (*code)(struct tr *, const struct cold *); /* COLD_CODE */
 	uint32_t arg;                                   /* for it */
-	struct vcache v, v_back;                        /* here, and where it comes back to */
+	struct late late;
+	struct vcache v, v_back; /* here, and where it comes back to */
 	bool fp_ok, fp_plain;
 	uint8_t *from, *back;
 	enum cold_kind kind;
@@ -106,6 +120,7 @@ struct cold {
 struct loop {
 	uint8_t *entry; /* NULL: none */
 	struct vcache v;
+	struct late late;
 	bool fp_ok, fp_plain;
 	unsigned at; /* the branch that gave the state */
 };
@@ -118,6 +133,9 @@ struct tr {
 	unsigned start, i; /* instruction numbers in the page */
 	uint8_t *entry;
 	enum hf hf, hf_before;
+	struct late late;
+	bool redo;           /* t_resolve_as() makes a comparison again */
+	unsigned redo_loads; /* V registers loaded for that */
 	bool ended;
 	unsigned known; /* register set to known_value by instruction known_at */
 	unsigned known_at;
@@ -168,7 +186,7 @@ extern const struct lowering_row jit_rows_fp[];
 #define HOST_CD 256u  /* AVX512-CD: VPLZCNT */
 extern unsigned jit_host;
 
-extern const signed char jit_map[34];
+extern const signed char jit_map[36];
 
 /* -- shared by the lowering files (lower.c) ---------------------------------- */
 
@@ -188,8 +206,14 @@ int g_dest(unsigned r, int scratch);
 /* Store d as guest register r when g_dest() was the scratch. */
 void g_commit(struct tr *, unsigned r, int d);
 
-/* Put the host's flags into pe->nzcv, unless nobody will look. */
+/* Put the host's flags into pe->nzcv, unless nobody will look; or note that they are late. */
 void t_flags(struct tr *, enum hf);
+/* Make pe->nzcv right; uses RAX, RCX, xmm0, xmm1 and flags. */
+void t_resolve(struct tr *);
+/* The same out of line, where t->late was *l and t->v is what it was. */
+void t_resolve_as(struct tr *, const struct late *l);
+/* Before leaving the block: pe->nzcv and pe->v are right. */
+void t_settle(struct tr *);
 /* Host condition code for an A64 condition; may use RAX, RCX and flags. */
 unsigned t_cond(struct tr *, unsigned cond);
 /* What the host's flags are after t_cond(): t->hf_before unless they were used up. */

@@ -287,9 +287,14 @@ LOWER(ccmp)
 	if (no != NULL) {
 		done = x_jmp(x);
 		x_here(x, no);
-		x_store_imm(x, false, PE_MEM(nzcv), (int32_t)jit_raw_nzcv(in->b));
+		x_const(x, RAX, jit_raw_nzcv(in->b));
+		x_store(x, false, PE_MEM(nzcv), RAX);
+		/* The flags in the form of the other way. */
+		x_add_al(x, 0x7f);
+		x_sahf(x);
+		if (t->hf == HF_SUB)
+			x_cmc(x);
 		x_here(x, done);
-		t->hf = HF_NONE;
 	}
 }
 

@@ -351,6 +351,7 @@ LOWER(adc)
 	bool w = is_x(in), sub = (in->word & (1u << 30)) != 0;
 	int m;
 
+	t_resolve(t);
 	g_load(t, w, RAX, in->rn);
 	m = g_read(t, w, in->rm, RDX);
 	/* CF = C, or its inverse for the host's borrow. */

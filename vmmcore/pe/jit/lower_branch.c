@@ -17,16 +17,16 @@ LOWER(b)
 		t->ended = true;
 		return;
 	}
-	v_flush(t);
+	t_settle(t);
 	t_goto(t, target(t, in));
 	t->ended = true;
 }
 
 LOWER(bl)
 {
+	t_settle(t);
 	t_pc(t, RAX, t_off(t) + 4);
 	g_commit(t, 30, RAX);
-	v_flush(t);
 	t_goto(t, target(t, in));
 	t->ended = true;
 }
@@ -90,7 +90,7 @@ LOWER(br)
 {
 	if (typed(t, in))
 		return;
-	v_flush(t);
+	t_settle(t);
 	g_load(t, true, RAX, in->rn);
 	t_dispatch(t);
 	t->ended = true;
@@ -100,12 +100,12 @@ LOWER(blr)
 {
 	if (typed(t, in))
 		return;
+	t_settle(t);
 	/* The target first: BLR X30. */
 	g_load(t, true, RDX, in->rn);
 	t_pc(t, RAX, t_off(t) + 4);
 	g_commit(t, 30, RAX);
 	x_mov(&t->x, true, RAX, RDX);
-	v_flush(t);
 	t_dispatch(t);
 	t->ended = true;
 }

@@ -133,6 +133,11 @@ v_read(struct tr *t, unsigned r)
 {
 	int i = find(t, r);
 
+	if (i < 0 && t->redo) {
+		i = (int)t->redo_loads++;
+		x_movups_load(&t->x, i, v_mem(r));
+		return (i);
+	}
 	if (i < 0) {
 		i = place(t, r);
 		x_movups_load(&t->x, V_FIRST + i, v_mem(r));

@@ -567,6 +567,20 @@ x_lahf(struct x86 *x)
 }
 
 static inline void
+x_sahf(struct x86 *x)
+{
+	x_byte(x, 0x9e);
+}
+
+/* add al, v */
+static inline void
+x_add_al(struct x86 *x, unsigned v)
+{
+	x_byte(x, 0x04);
+	x_byte(x, v);
+}
+
+static inline void
 x_cmc(struct x86 *x)
 {
 	x_byte(x, 0xf5);
