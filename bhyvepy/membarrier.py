@@ -15,7 +15,8 @@ _SYS_MEMBARRIER = 324  # x86-64
 _PRIVATE_EXPEDITED = 1 << 3
 _REGISTER_PRIVATE_EXPEDITED = 1 << 4
 
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
+# It is over in microseconds: the GIL stays.
+_syscall = ctypes.PyDLL(None).syscall
 _lock = threading.Lock()
 
 
