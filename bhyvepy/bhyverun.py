@@ -41,6 +41,7 @@ from bhyvepy.vmexit import (
 if TYPE_CHECKING:
     from bhyvepy.devices.base import Device
     from bhyvepy.devices.console import Console
+    from bhyvepy.devices.line import Bridge, Line
 
 # A busy thread may keep the GIL so long when another wants it.
 SWITCH_INTERVAL_S = 50e-6
@@ -48,6 +49,8 @@ SWITCH_INTERVAL_S = 50e-6
 JOIN_S = 2.0
 # How often a vCPU held by a debugger looks whether it may go on.
 DEBUG_POLL_S = 0.005
+# How often the size of a terminal is looked at: nobody tells of a pty's.
+RESIZE_POLL_S = 1.0
 
 # Signals that belong to the thread that caused them; the core handles SIGBUS.
 SYNCHRONOUS = {signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
@@ -145,6 +148,9 @@ class Machine:
         self.vm = vm
         self.cpus = len(mpidrs)
         self.console = console
+        # What else the main thread moves bytes for, and who wants to know of a new size.
+        self.lines: list[Line | Bridge] = []
+        self.resizers: list[Callable[[], None]] = []
         self.bus = Bus()
         self._pins = pins or {}
         self._vcpus = [vm.vcpu(n) for n in range(self.cpus)]
@@ -261,6 +267,12 @@ class Machine:
                 reads += con.read_fds()
                 writes += con.write_fds()
                 timeout = con.timeout()
+            for line in self.lines:
+                reads += line.read_fds()
+                writes += line.write_fds()
+                timeout = _sooner(timeout, line.timeout())
+            if self.resizers:
+                timeout = _sooner(timeout, RESIZE_POLL_S)
             r, w, _ = select.select(reads, writes, [], timeout)
             if self._wake_r in r:
                 r.remove(self._wake_r)
@@ -273,6 +285,10 @@ class Machine:
 
                 if con.dispatch(r, w) is ConsoleEvent.POWEROFF:
                     self.suspend(SuspendHow.POWEROFF)
+            for line in self.lines:
+                line.dispatch(r, w)
+            for changed in self.resizers:
+                changed()
             self._print_messages()
 
     def _drain(self) -> None:
@@ -296,6 +312,9 @@ class Machine:
 
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             stack.callback(signal.signal, signum, signal.signal(signum, note))
+        # A new size of the terminal only has to wake us.
+        old_size = signal.signal(signal.SIGWINCH, lambda *_: None)
+        stack.callback(signal.signal, signal.SIGWINCH, old_size)
         old = signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         stack.callback(signal.set_wakeup_fd, old)
 
@@ -314,6 +333,8 @@ class Machine:
             except Exception as err:
                 with self._lock:
                     self._error = self._error or _named(device, err)
+        for line in self.lines:
+            line.close()
 
     # -- vCPU threads -----------------------------------------------------------------
     def _thread(self, n: int) -> None:
@@ -454,6 +475,11 @@ class Machine:
         ExitCode.BRK: _brk,
         ExitCode.SS: _again,
     }
+
+
+def _sooner(a: float | None, b: float | None) -> float | None:
+    """The shorter of two timeouts; None is for ever."""
+    return b if a is None else a if b is None else min(a, b)
 
 
 _TIMERS = ("cntp_ctl_el0", "cntp_cval_el0", "cntv_ctl_el0", "cntv_cval_el0")

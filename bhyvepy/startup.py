@@ -8,7 +8,8 @@ bhyverun.py; afterwards everything is given back whatever happened. Keys of its 
     cpus, sockets, cores, threads                        (-c)
     fdt.bootargs            the kernel's command line, instead of the one that was loaded
     fdt.dump                a file that gets the device tree
-    console                 stdio, or the path of a terminal (-b)
+    console                 where com1 ends: stdio, or one of endpoint.py's forms (-b)
+    lpc.com1.path ... lpc.com4.path                      the same for each port (-l com1,...)
     destroy_on_poweroff, monitor                         (-D, -M)
     memory.wired, memory.guest_in_core                   (-S, -C)
     vcpu.N.cpuset           host CPUs of a vCPU          (-p)
@@ -40,9 +41,18 @@ from bhyvepy.boot.options import MAX_BOOTARGS
 from bhyvepy.config import Config, parse_address, parse_cpuset, parse_size, topology
 from bhyvepy.cpu import describe, parse_cpu
 from bhyvepy.devices import registry, slots
-from bhyvepy.devices.base import Device, DeviceEnv, IrqLine, NoIrq, no_attach
+from bhyvepy.devices.base import CharDevice, Device, DeviceEnv, IrqLine, NoIrq, Port, no_attach
 from bhyvepy.devices.bvmconsole import BvmConsole
 from bhyvepy.devices.console import Console
+from bhyvepy.devices.endpoint import (
+    FORMS,
+    Endpoint,
+    FdEndpoint,
+    is_endpoint,
+    open_endpoint,
+    open_port,
+)
+from bhyvepy.devices.line import Bridge, Line
 from bhyvepy.devices.ns16550a import NS16550A
 from bhyvepy.devices.pl031 import PL031
 from bhyvepy.devices.psci import MPIDR_AFF
@@ -89,11 +99,11 @@ def run_vm(config: Config) -> SuspendHow:
         _check_memory(config, rec)
         _check_cpu(config, vm)
         _check_state(vm)
-        console = _console(config, specs, stack)
-        machine = Machine(vm, machdep.mpidrs(cpus), console=console, pins=pins)
+        machine = Machine(vm, machdep.mpidrs(cpus), pins=pins)
         stack.callback(machine.close)
         stack.callback(_log_to(machine))
-        attached = _Builder(machine, rec, console).build(specs)
+        builder = _Builder(machine, rec, _Ends(machine, stack), _coms(config, specs))
+        attached = builder.build(specs)
         if config.boolean("memory.wired"):
             vm.populate()
             vm.memory.lock()
@@ -290,32 +300,71 @@ def devices(config: Config) -> list[slots.DeviceSpec]:
 
 
 # -- the machine --------------------------------------------------------------------
-def _console(config: Config, specs: Sequence[slots.DeviceSpec], stack: ExitStack) -> Console | None:
-    """The terminal in front of the machine, or none.
+def _coms(config: Config, specs: Sequence[slots.DeviceSpec]) -> list[str | None]:
+    """Where com1 to com4 end; None: there is none (com1: it ends nowhere).
 
-    A serial port of the command line without a back end of its own is on it, with -b or
-    without, as in bhyvearm64.
+    A serial port of the command line without a back end of its own is on the terminal, with
+    -b or without, as in bhyvearm64, and com1 with it.
     """
-    where = config.get("console")
-    if where is None and any(
-        spec.device in registry.SERIAL and spec.options.get("path", "stdio") == "stdio"
-        for spec in specs
-    ):
-        where = "stdio"
-    if where is None:
-        return None
-    if where == "stdio":
-        return Console(0, 1)
-    if not where.startswith("/"):
-        raise ConfigError(
-            f"console={printable(where, 40)} is not known; use stdio or the path of a terminal"
-        )
-    try:
-        fd = os.open(where, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError as err:
-        raise os_error("open console", where, err) from None
-    stack.callback(os.close, fd)
-    return Console(fd, fd)
+    out = [config.get(f"lpc.com{n}.path") for n in (1, 2, 3, 4)]
+    if any(spec.device in registry.SERIAL and "path" not in spec.options for spec in specs):
+        out[0] = out[0] or "stdio"
+    out[0] = config.get("console", out[0])
+    for n, path in enumerate(out, 1):
+        if path is not None and path != "stdio" and not is_endpoint(path):
+            name = "console" if n == 1 else f"com{n}"
+            raise ConfigError(f"{name}={printable(path, 40)} is not known; use stdio, {FORMS}")
+    return out
+
+
+class _Ends:
+    """Where serial ports end, opened when they are first wanted."""
+
+    def __init__(self, machine: Machine, stack: ExitStack) -> None:
+        self._machine = machine
+        self._stack = stack
+
+    def _console(self) -> Console:
+        """The terminal in front of the machine."""
+        if self._machine.console is None:
+            self._machine.console = Console(0, 1)
+        return self._machine.console
+
+    def line(self, where: str) -> Callable[[CharDevice], Port]:
+        """For a UART."""
+        if where == "stdio":
+            return self._console().attach
+        if where.startswith("/") and self._machine.console is None:
+            # A terminal: with its escapes, as if bhyve had been started on it.
+            return self._terminal(where).attach
+        line = Line(self._open(where))
+        self._machine.lines.append(line)
+        return line.attach
+
+    def socket(self, where: str) -> Endpoint:
+        """For a device that reads and writes itself."""
+        if where != "stdio":
+            return self._told(open_port(where))
+        bridge = Bridge(self._console())
+        self._machine.lines.append(bridge)
+        return FdEndpoint(bridge.far, 0)
+
+    def _terminal(self, path: str) -> Console:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as err:
+            raise os_error("open console", path, err) from None
+        self._stack.callback(os.close, fd)
+        self._machine.console = Console(fd, fd)
+        return self._machine.console
+
+    def _open(self, where: str) -> Endpoint:
+        return self._told(open_endpoint(where))
+
+    def _told(self, end: Endpoint) -> Endpoint:
+        if end.where:
+            self._machine.say(f"a serial port is at {end.where}")
+        return end
 
 
 class _LogHandler(logging.Handler):
@@ -345,10 +394,15 @@ def _log_to(machine: Machine) -> Callable[[], None]:
 class _Builder:
     """Puts the devices of a command line, and those that are always there, in place."""
 
-    def __init__(self, machine: Machine, rec: record.LoadRecord, console: Console | None) -> None:
+    def __init__(
+        self, machine: Machine, rec: record.LoadRecord, ends: _Ends, coms: list[str | None]
+    ) -> None:
         self._machine = machine
         self._rec = rec
-        self._attach = no_attach if console is None else console.attach
+        self._ends = ends
+        self._coms = coms
+        # Ports without a word of their own end where com1 does.
+        self._attach = no_attach if coms[0] is None else ends.line(coms[0])
         self._attached: list[machdep.Attached] = []
         self._used: dict[int, str] = {}
         self._names: dict[str, int] = {}
@@ -362,15 +416,19 @@ class _Builder:
             if not spec.ignored:
                 self._one(spec)
         bus = self._machine.bus
-        if not bus.taken(layout.COM1):
-            assert layout.COM1.intid is not None
-            if layout.COM1.intid in self._used:
+        for window, where in zip(layout.COMS, self._coms, strict=True):
+            if (where is None and window is not layout.COM1) or bus.taken(window):
+                continue
+            assert window.intid is not None
+            if window.intid in self._used:
                 raise DeviceError(
-                    f"interrupt {layout.COM1.intid} of"
-                    f" -s {printable(self._used[layout.COM1.intid])} is com1's; use another"
+                    f"interrupt {window.intid} of"
+                    f" -s {printable(self._used[window.intid])} is {window.name}'s; use another"
                 )
-            uart = NS16550A(self._env("com1", layout.COM1.intid), clock_hz=layout.UART_HZ)
-            self._put(layout.COM1.base, layout.COM1.intid, uart)
+            env = self._env(window.name, window.intid)
+            if where is not None and window is not layout.COM1:
+                env = dataclasses.replace(env, attach=self._ends.line(where))
+            self._put(window.base, window.intid, NS16550A(env, clock_hz=layout.UART_HZ))
         if not bus.taken(layout.RTC) and layout.RTC.intid not in self._used:
             rtc = PL031(self._env("rtc", layout.RTC.intid))
             self._put(layout.RTC.base, layout.RTC.intid, rtc, always=True)
@@ -402,6 +460,9 @@ class _Builder:
             attach=self._attach,
             fatal=self._machine.stop_with,
             vm=self._machine.vm.name,
+            line=self._ends.line,
+            endpoint=self._ends.socket,
+            on_resize=self._machine.resizers.append,
         )
 
 

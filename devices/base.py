@@ -85,10 +85,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from bhyvepy.errors import DeviceError as DeviceError
 from bhyvepy.errors import GuestFault as GuestFault
+from bhyvepy.errors import printable
+
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
 
 LOG = logging.getLogger("bhyvepy.devices")
 
@@ -171,6 +175,20 @@ def no_attach(device: CharDevice) -> Port:
     return NoPort()
 
 
+def no_line(where: str) -> Callable[[CharDevice], Port]:
+    """The lines of a machine without a main thread."""
+    raise DeviceError(f"there is no way to {printable(where, 60)} here")
+
+
+def no_endpoint(where: str) -> Endpoint:
+    """The same for ports that read and write themselves."""
+    raise DeviceError(f"there is no way to {printable(where, 60)} here")
+
+
+def no_resize(changed: Callable[[], None]) -> None:
+    """Nobody looks at the size of terminals."""
+
+
 @dataclass(frozen=True)
 class DeviceEnv:
     """What the machine gives a device when it is made."""
@@ -181,6 +199,10 @@ class DeviceEnv:
     attach: Callable[[CharDevice], Port] = no_attach
     fatal: Callable[[Exception], None] = log_fatal
     vm: str = ""  # the name of the VM
+    # Where a port named in the device's options ends: stdio, and the forms of endpoint.py.
+    line: Callable[[str], Callable[[CharDevice], Port]] = no_line
+    endpoint: Callable[[str], Endpoint] = no_endpoint
+    on_resize: Callable[[Callable[[], None]], None] = no_resize
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,19 @@ class _Port:
 class Console:
     """The host's side of the machine's serial ports."""
 
-    def __init__(self, in_fd: int = 0, out_fd: int = 1, escape: bool | None = None) -> None:
+    def __init__(
+        self,
+        in_fd: int = 0,
+        out_fd: int = 1,
+        escape: bool | None = None,
+        *,
+        terminal: bool | None = None,
+        stall: float | None = None,
+    ) -> None:
         self._in = in_fd
         self._out = out_fd
-        self._tty = os.isatty(in_fd)
+        self._tty = os.isatty(in_fd) if terminal is None else terminal
+        self._stall = STALL if stall is None else stall
         self._escape = self._tty if escape is None else escape
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lock = threading.Lock()  # output
@@ -141,7 +150,7 @@ class Console:
             if len(buf) < OUT_LIMIT or self._writer.broken:
                 break
             now = time.monotonic()
-            deadline = deadline or now + STALL
+            deadline = deadline or now + self._stall
             if self._gone or now >= deadline:
                 self._gone = True
                 break
@@ -324,12 +333,17 @@ class Console:
         with suppress(OSError, termios.error):  # the terminal is gone
             termios.tcsetattr(self._in, termios.TCSANOW, saved)  # type: ignore[arg-type]
 
-    def close(self) -> None:
-        """Last output, terminal restored, and a word about what was lost."""
+    @property
+    def ended(self) -> bool:
+        """Whether whoever was at the other end is gone."""
+        return self._eof or self._writer.broken
+
+    def close(self, quiet: bool = False) -> None:
+        """Last output, terminal restored, and a word about what was lost unless `quiet`."""
         if self._closed:
             return
         self._closed = True
-        deadline = time.monotonic() + STALL
+        deadline = time.monotonic() + (0.0 if quiet else self._stall)
         with self._lock:
             while self._buf and not self._writer.broken and time.monotonic() < deadline:
                 self._flush()
@@ -341,7 +355,7 @@ class Console:
         self._writer.close()
         os.close(self._event)
         self._event = -1
-        if self.dropped_output:
+        if self.dropped_output and not quiet:
             self.message(f"console: {self.dropped_output} bytes of output were dropped")
 
 
@@ -356,14 +370,18 @@ class _Writer:
         self.fd = fd
         self.broken = False
         self._own = False
+        self._plain = False  # it does not block, for all who share it
         self._sock: socket.socket | None = None
         try:
             mode = os.fstat(fd).st_mode
+            self._plain = not os.get_blocking(fd)
         except OSError:
             self.broken = True
             return
         if stat.S_ISSOCK(mode):
             self._sock = socket.socket(fileno=os.dup(fd))
+        elif self._plain:
+            pass
         elif stat.S_ISFIFO(mode) or os.isatty(fd):
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             try:
@@ -379,7 +397,7 @@ class _Writer:
         try:
             if self._sock is not None:
                 return self._sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            if not self._own:
+            if not self._own and not self._plain:
                 if not self.wait(0):
                     return 0
                 return os.write(self.fd, data[:512])

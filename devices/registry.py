@@ -7,7 +7,7 @@ bvmconsole are switched on by options of bhyve and constructed directly.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bhyvepy.errors import printable
 
@@ -56,21 +56,29 @@ def _make_rnd(options: Mapping[str, str], env: DeviceEnv) -> VirtioDevice:
     return VirtioRnd()
 
 
-def _tty(name: str, options: Mapping[str, str]) -> None:
-    """The back ends of a serial port so far: the terminal."""
-    for key, value in options.items():
-        if key != "path" or value != "stdio":
-            raise DeviceError(f"{name}: its only back end is stdio, not {printable(value)!r}")
+def _make_console(options: Mapping[str, str], env: DeviceEnv) -> VirtioDevice:
+    from .virtio.console import VirtioConsole
+
+    device = VirtioConsole.make(options, env.endpoint, GuestLog(env.name))
+    env.on_resize(device.resized)
+    return device
+
+
+def _wired(name: str, options: Mapping[str, str], env: DeviceEnv) -> DeviceEnv:
+    """The environment of a serial port with the back end that its options name."""
+    for key in options:
+        if key != "path":
+            raise DeviceError(f"{name} has no option {printable(key)!r}; it has path")
+    path = options.get("path")
+    return env if path is None else replace(env, attach=env.line(path))
 
 
 def _make_pl011(options: Mapping[str, str], env: DeviceEnv) -> Device:
-    _tty("mmio-uart", options)
-    return PL011(env)
+    return PL011(_wired("mmio-uart", options, env))
 
 
 def _make_ns16550a(options: Mapping[str, str], env: DeviceEnv) -> Device:
-    _tty("ns16550a", options)
-    return NS16550A(env)
+    return NS16550A(_wired("ns16550a", options, env))
 
 
 def _make_bvmconsole(options: Mapping[str, str], env: DeviceEnv) -> Device:
@@ -89,12 +97,20 @@ DEVICES: dict[str, Entry] = {
         first_bare=True,
         window=CONFIG + 16,
     ),
+    "virtio-console": Entry(
+        "serial ports: name=socket-path|pty|tcp=ip:port[,...]; console=stdio",
+        _make_console,
+        window=CONFIG + 12,
+    ),
     "virtio-rnd": Entry("entropy", _make_rnd, window=CONFIG),
     "mmio-uart": Entry(
-        "PL011 serial port on the terminal", plain=_make_pl011, first="path", window=0x1000
+        "PL011 serial port: [stdio|pty|tcp=ip:port|socket:path|/dev/...]",
+        plain=_make_pl011,
+        first="path",
+        window=0x1000,
     ),
     "ns16550a": Entry(
-        "NS16550A serial port on the terminal", plain=_make_ns16550a, first="path", window=8
+        "NS16550A serial port: the same", plain=_make_ns16550a, first="path", window=8
     ),
     "bvmconsole": Entry("old FreeBSD's console", plain=_make_bvmconsole, window=4),
 }

@@ -163,6 +163,10 @@ class Queue:
                 self.push(head, 0)
         return None
 
+    def unpop(self) -> None:
+        """The chain that pop() returned last was not touched: it is still there."""
+        self.last_avail = (self.last_avail - 1) & 0xFFFF
+
     def again(self, head: int) -> Chain | None:
         """A chain that was taken before the state was saved; None if it is none any more."""
         try:

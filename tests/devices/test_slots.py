@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,9 +173,15 @@ def test_create(kit, tmp_path):
 
 
 def test_uart_back_ends(kit):
-    """A back end that there is not yet is refused by name."""
-    with pytest.raises(DeviceError, match="stdio"):
-        registry.create("mmio-uart", {"path": "/dev/ttyS0"}, kit.make_env().env)
+    """A serial port asks for the back end that its option names, and knows no other option."""
+    asked = []
+    kit_ = kit.make_env()
+    env = dataclasses.replace(kit_.env, line=lambda where: asked.append(where) or kit_.env.attach)
+    for name in ("mmio-uart", "ns16550a"):
+        registry.create(name, {"path": "tcp=127.0.0.1:5000"}, env)
+        with pytest.raises(DeviceError, match="no option 'colour'"):
+            registry.create(name, {"colour": "red"}, env)
+    assert ["tcp=127.0.0.1:5000"] * 2 == asked
 
 
 def test_help():
