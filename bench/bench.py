@@ -2,11 +2,12 @@
 
     bench/bench.py [--rounds N] [--json FILE]
     bench/bench.py --operations
+    bench/bench.py --programs [--only NAME]...
     bench/bench.py --abench [--only NAME|CLASS]... [--kernel 6.1-cloud]
 
 Responsible for the command line and for the order of things; see sides.py (what is
-compared), measure.py, operations.py and abench.py (what is measured), results.py (what
-is made of it).
+compared), measure.py, operations.py, programs.py and abench.py (what is
+measured), results.py (what is made of it).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 import abench
 import measure
 import operations
+import programs
 from results import Row, classes, machine, number, table, write_json
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +40,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--kernel", default="6.1-cloud", help="Debian kernel to boot")
     parser.add_argument("--json", metavar="FILE", help="write all samples")
     parser.add_argument("--abench", action="store_true", help="programs inside Debian's kernel")
+    parser.add_argument("--programs", action="store_true", help="programs of Debian's userland")
     parser.add_argument("--operations", action="store_true", help="what single operations cost")
     parser.add_argument("--only", action="append", default=[], help="of these, a name or class")
     parser.add_argument("--seconds", type=float, default=0.3, help="of one abench sample [0.3]")
@@ -73,12 +76,14 @@ def main() -> int:
     # VMs of a benchmark are nobody else's business.
     with tempfile.TemporaryDirectory(prefix="bhyvepy-bench-", dir="/dev/shm") as vmmdir:
         os.environ["BHYVEPY_VMMDIR"] = vmmdir
+
+        def progress(row: Row) -> None:
+            print(table([row])[-1], file=sys.stderr, flush=True)
+
         if opts.abench:
-
-            def progress(row: Row) -> None:
-                print(table([row])[-1], file=sys.stderr, flush=True)
-
             rows = abench.run(opts.kernel, opts.only, opts.rounds, opts.seconds, progress)
+        elif opts.programs:
+            rows = programs.run(opts.kernel, opts.only, opts.rounds, progress)
         elif opts.operations:
             rows = operations.run(opts.rounds)
         else:

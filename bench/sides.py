@@ -31,6 +31,7 @@ class Image:
     kernel: Path
     initrd: Path | None
     prompt: str
+    disk: Path | None = None  # attached read-only
 
 
 @dataclass
@@ -75,9 +76,9 @@ class Bhyve:
         begin = time.monotonic()
         subprocess.run([*argv, vm], check=True)
         load += _children()
-        child = pexpect.spawn(
-            str(BIN / "bhyve"), [*self.options, "-b", vm], encoding="latin-1", echo=False
-        )
+        argv = [*self.options, "-b"]
+        argv += ["-s", f"3,virtio-blk,{image.disk},ro"] if image.disk else []
+        child = pexpect.spawn(str(BIN / "bhyve"), [*argv, vm], encoding="latin-1", echo=False)
         child.expect_exact(image.prompt, timeout=START_S)
         seconds = time.monotonic() - begin
         return Guest(child, child.pid, seconds, cpu_seconds(child.pid) + load, vm)
@@ -119,6 +120,9 @@ class Qemu:
         argv += ["-append", "console=ttyAMA0 nokaslr"]
         argv += ["-initrd", str(image.initrd)] if image.initrd else []
         argv += ["-nodefaults", "-display", "none", "-serial", "stdio"]
+        if image.disk:
+            argv += ["-drive", f"if=none,id=d,file={image.disk},format=raw,readonly=on"]
+            argv += ["-device", "virtio-blk-device,drive=d"]
         begin = time.monotonic()
         child = pexpect.spawn("qemu-system-aarch64", argv, encoding="latin-1", echo=False)
         child.expect_exact(image.prompt, timeout=START_S)

@@ -63,8 +63,8 @@ MERGED = ("bin", "sbin", "lib")
 FORM = 1
 SPARE_MIB = 32
 
-# Runs as /cmds.sh of the initramfs; what is in /work is the caller's, run.sh starts in a chroot.
-ENTER = """\
+# Runs as /cmds.sh of the initramfs: the disk is mounted, /work of the initramfs is in its /tmp.
+MOUNT = """\
 mount -t ext4 -o ro /dev/vda /mnt || exit 1
 mount -t proc proc /mnt/proc
 mount -t sysfs sys /mnt/sys
@@ -75,8 +75,14 @@ mount -t tmpfs shm /dev/shm
 ifconfig lo 127.0.0.1 up
 cp -r /work /mnt/tmp/work
 ulimit -c 0
-env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp TMPDIR=/tmp LC_ALL=C.UTF-8 \\
-	TERM=dumb chroot /mnt /bin/sh /tmp/work/run.sh </dev/null
+"""
+# /enter of the initramfs: a command in the disk.
+ENTER = """\
+exec env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp TMPDIR=/tmp \\
+	LC_ALL=C.UTF-8 TERM=dumb chroot /mnt "$@" </dev/null
+"""
+RUN = """\
+/enter /bin/sh /tmp/work/run.sh
 echo "WORK-STATUS $?"
 poweroff -f
 """
@@ -155,10 +161,19 @@ def initrd(guest: debian.Guest, script: str, files: Mapping[str, bytes] | None =
 
     The script finds the files in /tmp/work; nothing but /tmp can be written.
     """
+    return _initrd(guest, MOUNT + RUN, {**(files or {}), "run.sh": script.encode()})
+
+
+def shell_initrd(guest: debian.Guest, files: Mapping[str, bytes]) -> bytes:
+    """The kernel's initrd to its prompt, where `/enter COMMAND` runs a command in the disk."""
+    return _initrd(guest, MOUNT, files)
+
+
+def _initrd(guest: debian.Guest, commands: str, files: Mapping[str, bytes]) -> bytes:
     more = Cpio()
-    more.file("cmds.sh", ENTER.encode(), 0o755)
-    more.file("work/run.sh", script.encode(), 0o755)
-    for name, data in (files or {}).items():
+    more.file("cmds.sh", commands.encode(), 0o755)
+    more.file("enter", b"#!/bin/sh\n" + ENTER.encode(), 0o755)
+    for name, data in files.items():
         more.file(f"work/{name}", data)
     return guest.initrd.read_bytes() + gzip.compress(more.getvalue(), mtime=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(BENCH))
 
 import abench  # noqa: E402
 import operations  # noqa: E402
+import programs  # noqa: E402
 import results  # noqa: E402
 from results import Row  # noqa: E402
 
@@ -89,3 +91,13 @@ def test_operations_are_those_of_the_guest() -> None:
     source = (operations.SOURCES / "micro.c").read_text()
     for name in operations.MICRO:
         assert f'("{name}", ' in source, name
+
+
+def test_whole_programs_are_functions_of_the_script() -> None:
+    """A shell reads the script; names are taken from it, and each is there once."""
+    found = programs.programs()
+    assert {"python3", "perl", "sqlite3", "gzip", "xz", "zstd", "sort", "sha256", "dash"} <= set(
+        found
+    )
+    assert len(found) == len(set(found))
+    subprocess.run(["sh", "-n", str(programs.SCRIPT)], check=True)

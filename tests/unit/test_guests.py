@@ -185,7 +185,7 @@ def entries_of(raw: bytes) -> dict[str, bytes]:
         at = (at + size + 3) & ~3
 
 
-@pytest.mark.parametrize("script", [rootfs.ENTER, rootfs.INSTALL, userland.ENTER])
+@pytest.mark.parametrize("script", [rootfs.ENTER, rootfs.INSTALL, userland.ENTER, userland.MOUNT])
 def test_what_guests_run_is_shell(script: str) -> None:
     """A shell reads the scripts without complaint."""
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
