@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bhyvepy._vmmcore import ffi, lib
-from bhyvepy.errors import BhyveError, vm_error
+from bhyvepy.errors import BhyveError, VmError, vm_error
 from bhyvepy.errors import GuestFault as GuestFault
 from bhyvepy.layout import MIB
 
@@ -84,6 +84,8 @@ class Segment:
             return
         start = first * CHUNK
         size = min((last + 1) * CHUNK, self._length) - start
+        if self._vm is None:
+            raise VmError("this memory is gone: the VM was closed")
         if err := lib.vm_memseg_populate(self._vm, self._segid, start, size):
             raise vm_error(err, "allocate guest memory", directory="the VM directory")
         present[first : last + 1] = b"\1" * (last + 1 - first)
@@ -125,6 +127,21 @@ class GuestMemory:
         if length:
             seg.populate(off, length)
         return seg, off
+
+    def close(self) -> None:
+        """The VM is closed: nothing new is allocated, and views stay what they are."""
+        for seg in self._segments.values():
+            seg._vm = None
+
+    def address_of(self, view: memoryview) -> int:
+        """The guest physical address of a view of this memory."""
+        at = int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
+        for m in self.mappings:
+            seg = self._segments[m.segid]
+            first = int(ffi.cast("uintptr_t", ffi.from_buffer(seg.map))) + m.segoff
+            if first <= at < first + m.length:
+                return m.gpa + at - first
+        raise GuestFault(0, view.nbytes, False)
 
     def lock(self) -> None:
         """Keep all of it in the host's memory for as long as it is mapped here (mlock(2))."""

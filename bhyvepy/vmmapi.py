@@ -9,20 +9,24 @@ what is done about an exit (bhyverun.py).
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from bhyvepy import layout
 from bhyvepy._vmmcore import ffi, lib
-from bhyvepy.errors import BhyveError, ConfigError, VmError, VmSpaceError, printable, vm_error
-from bhyvepy.mem import PROT_READ, PROT_WRITE, GuestMemory
+from bhyvepy.errors import (
+    ConfigError,
+    GuestFault,
+    VmError,
+    printable,
+    vm_error,
+)
+from bhyvepy.mem import PROT_READ, PROT_WRITE, GuestMemory, Segment
 from bhyvepy.mem import Mapping as MemMapping
 from bhyvepy.vmexit import (
     DIR_WRITE,
@@ -35,62 +39,20 @@ from bhyvepy.vmexit import (
     VmExit,
     VmState,
 )
+from bhyvepy.vmmdir import check_space as check_space
+from bhyvepy.vmmdir import format_size as format_size
+from bhyvepy.vmmdir import loading as loading
+from bhyvepy.vmmdir import vmm_dir as vmm_dir
 
 PROT_EXEC = 4
 PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC
 MAXCPU = 64
+CLOSE_S = 2.0  # what close() waits for vCPUs
 SEG_NAMES = {0: "sysmem", 1: "bootrom", 2: "stolentime"}
 
 CPUS_ACTIVE = 0
 CPUS_SUSPENDED = 1
 CPUS_DEBUG = 2
-
-
-# -- the VM directory -------------------------------------------------------------
-def vmm_dir() -> str:
-    """The directory that plays /dev/vmm, made when it is missing.
-
-    It is ours alone: owner and mode are checked, and a symbolic link is not
-    followed, since the default lies in a directory that all may write.
-    """
-    path = os.environ.get("BHYVEPY_VMMDIR") or f"/dev/shm/bhyvepy-{os.geteuid()}"  # noqa: S108
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as err:
-        raise BhyveError(
-            f"cannot make the VM directory {printable(path, 200)}: {(err.strerror or '').lower()};"
-            " set BHYVEPY_VMMDIR to a place where you may write"
-        ) from None
-    st = os.lstat(path)
-    reason = ""
-    if not stat.S_ISDIR(st.st_mode):
-        reason = "is not a directory"
-    elif st.st_uid != os.geteuid():
-        reason = "belongs to somebody else"
-    elif st.st_mode & 0o077:
-        reason = "is open to others; chmod 700 it"
-    if reason:
-        raise BhyveError(
-            f"the VM directory {printable(path, 200)} {reason}"
-            + ("" if "chmod" in reason else "; set BHYVEPY_VMMDIR to a directory of yours")
-        )
-    return path
-
-
-@contextlib.contextmanager
-def loading(directory: str) -> Iterator[None]:
-    """One load at a time in a VM directory: who holds this owns every empty VM in it.
-
-    The lock is the kernel's, on the directory itself: a killed loader leaves none behind.
-    """
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def check_name(name: str) -> str:
@@ -242,6 +204,8 @@ class VM:
         self.directory = directory
         self._vm = handle
         self._memory: GuestMemory | None = None
+        self._memories: list[GuestMemory] = []  # all that were given away
+        self._inside: set[int] = set()  # vCPUs that this process runs just now
 
     # -- life ---------------------------------------------------------------------
     @classmethod
@@ -291,11 +255,32 @@ class VM:
             raise vm_error(err, "destroy", name, directory)
 
     def close(self) -> None:
-        """Unmap; vCPU threads must have ended. Idempotent."""
+        """Unmap; a vCPU that still runs here is ended first. Idempotent."""
+        if self._vm is None:
+            return
+        if self._inside:
+            self.suspend(SuspendHow.HALT)
+            end = time.monotonic() + CLOSE_S
+            while self._inside and time.monotonic() < end:
+                time.sleep(0.001)
+            if self._inside:
+                raise VmError(f"VM {self.name} cannot be closed: a vCPU is running", errno.EBUSY)
         handle, self._vm = self._vm, None
         self._memory = None
-        if handle is not None:
-            lib.vm_close(handle)
+        for memory in self._memories:
+            memory.close()
+        self._memories.clear()
+        lib.vm_close(handle)
+
+    def reinit(self) -> None:
+        """Make it empty again, with the same CPUs; EBUSY while it runs."""
+        info, features = self.info(), self.features()
+        if info.state is VmState.RUNNING:
+            raise vm_error(errno.EBUSY, "clear", self.name)
+        self.close()
+        self.destroy_named(self.name)
+        made = self.create(self.name, maxcpus=info.maxcpus, features=features)
+        self._vm, made._vm = made._vm, None
 
     def __enter__(self) -> VM:
         return self
@@ -401,6 +386,20 @@ class VM:
         )
         self._memory = None
 
+    def munmap_memseg(self, gpa: int, length: int) -> None:
+        """Take a mapping away."""
+        self._check(lib.vm_munmap_memseg(self.handle, gpa, length), f"take memory at {gpa:#x} from")
+        self._memory = None
+
+    def segment(self, segid: int) -> memoryview:
+        """The bytes of a segment, wherever it is placed."""
+        lengths = {n: length for n, length, _ in self.memsegs()}
+        if segid not in lengths:
+            raise ConfigError(f"VM {self.name} has no memory segment {segid}")
+        seg = Segment(self.handle, segid, lengths[segid])
+        seg.populate(0, lengths[segid])
+        return seg.view
+
     def memsegs(self) -> list[tuple[int, int, str]]:
         """(id, length, name) of the segments there are."""
         out = []
@@ -436,6 +435,7 @@ class VM:
         if self._memory is None:
             lengths = {segid: length for segid, length, _ in self.memsegs()}
             self._memory = GuestMemory(self.handle, self.memmap(), lengths)
+            self._memories.append(self._memory)
         return self._memory
 
     def map_gpa(self, gpa: int, length: int, *, write: bool = True) -> memoryview:
@@ -456,6 +456,33 @@ class VM:
         gpa, fault = ffi.new("uint64_t *"), ffi.new("int *")
         self._check(lib.vm_gla2gpa(self.handle, vcpu, gla, prot, gpa, fault), "translate for")
         return None if fault[0] else int(gpa[0])
+
+    def translate(
+        self, vcpu: int, gla: int, length: int, prot: int = PROT_READ
+    ) -> list[tuple[int, int]]:
+        """[(gpa, length)] behind a range of virtual addresses; GuestFault without one."""
+        out: list[tuple[int, int]] = []
+        end = gla + length
+        while gla < end:
+            size = min(end, (gla | layout.PAGE_SIZE - 1) + 1) - gla
+            gpa = self.gla2gpa(vcpu, gla, prot)
+            if gpa is None:
+                raise GuestFault(gla, size, bool(prot & PROT_WRITE))
+            if out and sum(out[-1]) == gpa:
+                out[-1] = (out[-1][0], out[-1][1] + size)
+            else:
+                out.append((gpa, size))
+            gla += size
+        return out
+
+    def gpa_pmap(self, gpa: int) -> tuple[int, int]:
+        """(stage-2 descriptor, level) of an address; (0, 0) when it is not mapped yet."""
+        pte, level = ffi.new("uint64_t *"), ffi.new("int *")
+        err = lib.vm_get_gpa_pmap(self.handle, gpa, pte, level)
+        if err == errno.ENOENT:
+            return 0, 0
+        self._check(err, "look at the stage-2 tables of")
+        return int(pte[0]), int(level[0])
 
     # -- vCPUs --------------------------------------------------------------------
     def vcpu(self, vcpuid: int) -> VCPU:
@@ -524,12 +551,12 @@ class VM:
 
     def assert_irq(self, irq: int) -> None:
         """Raise a level-triggered SPI, by INTID."""
-        if err := lib.vm_assert_irq(self._vm, irq):
+        if err := lib.vm_assert_irq(self._vm or self.handle, irq):
             self._check(err, f"raise interrupt {irq} of")
 
     def deassert_irq(self, irq: int) -> None:
         """Lower it."""
-        if err := lib.vm_deassert_irq(self._vm, irq):
+        if err := lib.vm_deassert_irq(self._vm or self.handle, irq):
             self._check(err, f"lower interrupt {irq} of")
 
     def raise_msi(self, addr: int, msg: int, devid: int = 0) -> None:
@@ -558,8 +585,12 @@ class VCPU:
 
     def run(self) -> VmExit:
         """Run until userland has something to do."""
-        vme = self._vme
-        err = lib.vm_run(self.vm.handle, self.vcpuid, vme)
+        vme, inside = self._vme, self.vm._inside
+        inside.add(self.vcpuid)
+        try:
+            err = lib.vm_run(self.vm.handle, self.vcpuid, vme)
+        finally:
+            inside.discard(self.vcpuid)
         if err:
             self.vm._check(err, f"run vCPU {self.vcpuid} of")
         code = vme.exitcode
@@ -631,6 +662,10 @@ class VCPU:
     def inject_exception(self, esr: int, far: int) -> None:
         """An exception taken to EL1 before the next instruction."""
         self._check(lib.vm_inject_exception(self.vm.handle, self.vcpuid, esr, far), "interrupt")
+
+    def restart_instruction(self) -> None:
+        """The next run() does the instruction that left again."""
+        self._check(lib.vm_restart_instruction(self.vm.handle, self.vcpuid), "restart")
 
     def set_capability(self, cap: int, value: int) -> None:
         """An enum vm_cap_type."""
@@ -727,40 +762,3 @@ def set_jit(on: bool, perf: bool = False) -> None:
 def core_version() -> str:
     """Version and build facts of the core."""
     return str(ffi.string(lib.vmm_version()).decode())
-
-
-def check_space(directory: str, size: int) -> None:
-    """Refuse RAM that the VM directory or the machine could not hold."""
-    fs = os.statvfs(directory)
-    free = fs.f_bavail * fs.f_frsize
-    where = f"free in {directory}"
-    avail = _mem_available()
-    if avail is not None and avail < free:
-        free, where = avail, "of memory available"
-    if size > free:
-        raise VmSpaceError(
-            f"{format_size(size)} of RAM is more than the {format_size(free)} {where};"
-            " use a smaller -m, or set BHYVEPY_VMMDIR to a larger directory",
-            errno.ENOSPC,
-        )
-
-
-def _mem_available() -> int | None:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as f:
-            for line in f:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def format_size(size: int) -> str:
-    """humanize_number: 128MB, 1.5GB."""
-    value, unit = float(size), "B"
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if value < 1024 or unit == "TB":
-            break
-        value /= 1024
-    return f"{value:.0f}{unit}" if value == int(value) or value >= 100 else f"{value:.1f}{unit}"
