@@ -58,10 +58,28 @@ pair(uint32_t base)
 		b << 10 | base << 5 | a);
 }
 
+/* LDR and STR with index X30 or W30, scaled or not; rarely one that changes X30. */
+static uint32_t
+indexed(uint32_t base)
+{
+	uint32_t load = pick(2), size = 2 + pick(2), v = pick(3) == 0,
+		 q = v && size == 2 && pick(2);
+	uint32_t option = pick(4) == 0 ? 2 : 3, s = pick(4) != 0, rt = reg();
+
+	if (q)
+		size = 0;
+	if (pick(12) == 0)
+		return (0xd27d0000 | 30 << 5 | 30); /* eor x30, x30, #8 */
+	if (load && !v && pick(24) == 0)
+		rt = 30;
+	return (size << 30 | 0x38200800 | v << 26 | q << 23 | load << 22 | 30 << 16 | option << 13 |
+		s << 12 | base << 5 | rt);
+}
+
 static uint32_t
 word(uint32_t base)
 {
-	switch (pick(10)) {
+	switch (pick(13)) {
 	case 0: /* ADD, SUB of the base */
 		return (0x91000000 | pick(2) << 30 | (16 << pick(2)) << 10 | base << 5 | base);
 	case 1: /* of others */
@@ -73,6 +91,10 @@ word(uint32_t base)
 	case 4: /* ADD V, which has the number of a base; UMOV X, V.D[1] */
 		return (pick(2) ? 0x4e208400 | reg() << 5 | pick(4)
 				: 0x4e183c00 | pick(32) << 5 | reg());
+	case 5:
+	case 6:
+	case 7:
+		return (indexed(base));
 	default:
 		return (pick(3) == 0 ? single(base) : pair(base));
 	}
@@ -94,6 +116,7 @@ run(void)
 	for (unsigned i = 0; i < 64; i++)
 		s.v[i / 2][i % 2] = rng_next(&rng);
 	s.x[0] = 5;
+	s.x[30] = 8 * pick(8);
 	for (unsigned i = 1; i < 5; i++)
 		s.x[i] = PAGE_EDGE + 8 * pick(64) - 256;
 	s.sp = PAGE_EDGE + 16 * pick(32) - 256 + (pick(16) == 0 ? 8 : 0);

@@ -83,6 +83,8 @@ LOWER(vstore_pair);
  * [RAX + RDX] is the memory of `len` bytes there (RCX is used).
  */
 void g_address(struct tr *, const struct insn *, int32_t disp);
+/* RAX = rn + the extended rm, shifted by 0 or scale. Uses RCX. */
+void g_index(struct tr *, const struct insn *, unsigned scale);
 /* Misses go to out-of-line code of this kind: COLD_SLOW, COLD_SPLIT. */
 struct x86_mem g_translate(struct tr *, unsigned len, bool write, enum cold_kind);
 

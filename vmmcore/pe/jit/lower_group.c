@@ -1,8 +1,12 @@
 /*
- * One look into the TLB for several accesses: loads, or stores, of a block that
- * have the same base register and lie close together. The first of them checks
- * the page of all and keeps what is to be added to an address on the stack; the
- * others take it from there and cannot miss.
+ * One look into the TLB for several accesses: loads and stores of a block that
+ * have the same base register and lie close together, or the same base and
+ * index. The first of them checks the page of all and keeps what is to be added
+ * to an address on the stack; the others take it from there and cannot miss.
+ *
+ * A load may stand for a store that follows it for certain: it looks where
+ * stores do, in entries that may be read too. A page that lacks such an entry
+ * gets one by the store, which is made by itself then.
  *
  * What the first one finds holds until the block ends: translations change in
  * handlers that leave, or at polls. Where the check fails the handler does the
@@ -67,12 +71,26 @@ reach(unsigned n)
 	return (n < 8 ? (int32_t)(128 * n) : 1024);
 }
 
+/* Do the addresses of both differ by constants only? */
+static bool
+same_form(
+    const struct insn *n, const struct access *a, const struct insn *in, const struct access *first)
+{
+	if ((a->mode == M_REG) != (first->mode == M_REG))
+		return (false);
+	if (a->mode != M_REG)
+		return (true);
+	/* option and S, with the size that S shifts by */
+	return (n->rm == in->rm && FIELD(n->word, 12, 4) == FIELD(in->word, 12, 4) &&
+		(FIELD(in->word, 12, 1) == 0 || a->len == first->len));
+}
+
 /*
  * Find what can share the look of `in`, whose bytes are [*lo, *hi) from its
  * base register now; mark it as a user of slot `slot`. The last one, or NULL.
  */
 static const struct insn *
-scan(struct tr *t, const struct insn *in, const struct access *first, unsigned slot, int32_t *lo,
+scan(struct tr *t, const struct insn *in, struct access *first, unsigned slot, int32_t *lo,
     int32_t *hi)
 {
 	const struct insn *start = &t->page->insn[t->start], *end = start + t->j->block_max;
@@ -80,7 +98,8 @@ scan(struct tr *t, const struct insn *in, const struct access *first, unsigned s
 	const unsigned base = in->rn;
 	struct access a = *first;
 	unsigned members = 1;
-	int32_t moved = 0; /* the base register since then */
+	bool certain = true; /* what follows is executed too */
+	int32_t moved = 0;   /* the base register since then */
 
 	if (end > &t->page->insn[CODEPAGE_INSNS])
 		end = &t->page->insn[CODEPAGE_INSNS];
@@ -93,9 +112,10 @@ scan(struct tr *t, const struct insn *in, const struct access *first, unsigned s
 		if ((class & 5) == 4) {
 			if (n != in && !decode(n, &a))
 				break;
-			if (n != in && n->rn == base && a.mode != M_REG &&
-			    a.write == first->write) {
-				int32_t from = moved + (a.mode == M_POST ? 0 : n->imm);
+			if (n != in && n->rn == base && same_form(n, &a, in, first) &&
+			    (first->write || !a.write || certain)) {
+				int32_t from =
+				    moved + (a.mode == M_POST || a.mode == M_REG ? 0 : n->imm);
 				int32_t new_lo = from < *lo ? from : *lo;
 				int32_t new_hi = from + a.len > *hi ? from + a.len : *hi;
 
@@ -103,6 +123,7 @@ scan(struct tr *t, const struct insn *in, const struct access *first, unsigned s
 					*lo = new_lo;
 					*hi = new_hi;
 					members++;
+					first->write |= a.write;
 					t->member[n - start] = (uint8_t)(slot + 1);
 					last = n;
 				}
@@ -111,10 +132,19 @@ scan(struct tr *t, const struct insn *in, const struct access *first, unsigned s
 				moved += n->imm;
 			if (!a.vector && !a.write && (n->rd == base || (a.pair && n->ra == base)))
 				break;
+			if (first->mode == M_REG &&
+			    (moved != 0 ||
+				(!a.vector && !a.write &&
+				    (n->rd == in->rm || (a.pair && n->ra == in->rm))) ||
+				((a.mode == M_POST || a.mode == M_PRE) && n->rn == in->rm)))
+				break;
 		} else if ((class & 14) == 10) {
 			if (fn != lower_b_cond && fn != lower_cbz && fn != lower_tbz &&
 			    fn != lower_nop)
 				break;
+			certain = certain && fn == lower_nop;
+		} else if (first->mode == M_REG && (writes(n, base) || writes(n, in->rm))) {
+			break;
 		} else if (writes(n, base)) {
 			if (n->rn != base || (fn != lower_add_imm && fn != lower_sub_imm) ||
 			    !is_x(n))
@@ -162,16 +192,19 @@ g_grouped(struct tr *t, const struct insn *in, struct x86_mem *m)
 	unsigned at = t->i - t->start, slot;
 	const struct insn *last;
 	struct access a;
-	int32_t disp, lo, hi;
+	int32_t disp, lo, hi, len;
 
-	if (!decode(in, &a) || a.mode == M_REG)
+	if (!decode(in, &a))
 		return (false);
-	disp = a.mode == M_POST ? 0 : in->imm;
+	disp = a.mode == M_POST || a.mode == M_REG ? 0 : in->imm;
 	if (t->member[at] != 0) {
 		bool overwritten = a.pair && !a.write && !a.vector && in->rd == in->rn;
 
 		slot = t->member[at] - 1u;
-		if (jit_map[in->rn] >= 0 && !overwritten)
+		if (a.mode == M_REG) {
+			g_index(t, in, (unsigned)__builtin_ctz((unsigned)a.len));
+			*m = x_memx(RAX, RDX, 0, 0);
+		} else if (jit_map[in->rn] >= 0 && !overwritten)
 			*m = x_memx(jit_map[in->rn], RDX, 0, disp);
 		else {
 			load_base(t, in->rn, 0);
@@ -185,6 +218,7 @@ g_grouped(struct tr *t, const struct insn *in, struct x86_mem *m)
 		return (false);
 	lo = disp;
 	hi = disp + a.len;
+	len = a.len;
 	last = scan(t, in, &a, slot, &lo, &hi);
 	if (last == NULL)
 		return (false);
@@ -193,7 +227,10 @@ g_grouped(struct tr *t, const struct insn *in, struct x86_mem *m)
 		x_test_imm8(x, jit_map[REG_SP], 15);
 		t_cold(t, COLD_SPLIT, x_jcc(x, CC_NE), 0);
 	}
-	load_base(t, in->rn, lo);
+	if (a.mode == M_REG)
+		g_index(t, in, (unsigned)__builtin_ctz((unsigned)len));
+	else
+		load_base(t, in->rn, lo);
 	*m = g_translate(t, (unsigned)(hi - lo), a.write, COLD_SPLIT);
 	m->disp = disp - lo;
 	x_store(x, true, x_mem(RSP, (int32_t)(8 * slot)), RDX);

@@ -25,21 +25,12 @@ g_address(struct tr *t, const struct insn *in, int32_t disp)
 		x_lea(x, true, RAX, x_mem(RAX, disp));
 }
 
-/* RAX = the address. */
-static void
-address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
+void
+g_index(struct tr *t, const struct insn *in, unsigned scale)
 {
 	struct x86 *x = &t->x;
 	int n, m;
 
-	if (mode != M_REG) {
-		g_address(t, in, mode == M_POST ? 0 : in->imm);
-		return;
-	}
-	if (in->rn == REG_SP) {
-		x_test_imm8(x, jit_map[REG_SP], 15);
-		t_slow(t, CC_NE);
-	}
 	/* option: 2 UXTW, 3 LSL, 6 SXTW, 7 SXTX */
 	m = g_read(t, true, in->rm, RCX);
 	if (FIELD(in->word, 13, 3) == 2) {
@@ -60,6 +51,21 @@ address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
 		x_shift(x, true, X_SHL, RCX, scale);
 		x_lea(x, true, RAX, x_memx(n, RCX, 0, 0));
 	}
+}
+
+/* RAX = the address. */
+static void
+address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
+{
+	if (mode != M_REG) {
+		g_address(t, in, mode == M_POST ? 0 : in->imm);
+		return;
+	}
+	if (in->rn == REG_SP) {
+		x_test_imm8(&t->x, jit_map[REG_SP], 15);
+		t_slow(t, CC_NE);
+	}
+	g_index(t, in, scale);
 }
 
 /* The look into pe->tlb, or into pe->tlb_unpriv. */
