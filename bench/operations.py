@@ -33,6 +33,9 @@ MICRO = {
     "sgi-asleep": "SGI to a CPU in WFI and its answer",
     "cache-line": "a word to another CPU and back",
 }
+# Of these, what leaves the guest: also with the host at EL2.
+EXITS = ("id-register", "hvc", "gicd-read", "rtc-read")
+VHE = "vmm.vhe=true"
 QEMU = ["qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "max", "-accel", "tcg"]
 QEMU += ["-m", "128", "-nodefaults", "-display", "none", "-serial", "stdio"]
 
@@ -43,6 +46,7 @@ def run(rounds: int) -> list[Row]:
         subprocess.run(["make", "-s", "-C", str(SOURCES), f"OUT={scratch}"], check=True)
         folder = Path(scratch)
         rows = [Row(text, "ns") for text in MICRO.values()]
+        exits = [Row(f"{MICRO[name]}, {VHE}", "ns") for name in EXITS]
         scaling = Row("two CPUs do as much as one", "%", True, goal="190 %")
         timers = [
             Row(f"1 ms deadline, {how}: {what}", "ns", goal=goal)
@@ -59,10 +63,13 @@ def run(rounds: int) -> list[Row]:
                 figures = re.findall(r"median (\d+) ns, 99 % (\d+) ns", text)
                 for row, value in zip(timers, [v for pair in figures for v in pair], strict=True):
                     _side(row, ours).append(float(value))
+            text = _output(folder / "micro", 1, f"only={','.join(EXITS)}", True, "-o", VHE)
+            for row, name in zip(exits, EXITS, strict=True):
+                row.ours.append(_number(rf"{name} (\d+) ns", text))
         idle = Row(f"idle with {IDLE_CPUS} CPUs", "% of a CPU")
         for ours in (True, False):
             _side(idle, ours).append(_idle(folder / "idle", ours))
-        return [*rows, scaling, *timers, idle]
+        return [*rows, *exits, scaling, *timers, idle]
 
 
 def _side(row: Row, ours: bool) -> list[float]:
@@ -75,11 +82,12 @@ def _number(pattern: str, text: str) -> float:
     return float(found[1])
 
 
-def _start(kernel: Path, cpus: int, args: str, ours: bool) -> subprocess.Popen[str]:
+def _start(kernel: Path, cpus: int, args: str, ours: bool, *options: str) -> subprocess.Popen[str]:
     argv = [*QEMU, "-smp", str(cpus), "-kernel", str(kernel), "-append", args]
     if ours:
         _destroy()
-        load = [str(BIN / "bhyveload"), "-k", str(kernel), *(["-a", args] if args else [])]
+        load = [str(BIN / "bhyveload"), *options, "-k", str(kernel)]
+        load += ["-a", args] if args else []
         subprocess.run([*load, "operations"], check=True)
         argv = [str(BIN / "bhyve"), *Bhyve.options, "-b", "-c", str(cpus), "operations"]
     return subprocess.Popen(
@@ -92,9 +100,9 @@ def _destroy() -> None:
     subprocess.run(argv, check=False, capture_output=True)
 
 
-def _output(kernel: Path, cpus: int, args: str, ours: bool) -> str:
-    """All that the kernel says."""
-    out, err = _start(kernel, cpus, args, ours).communicate(timeout=RUN_S)
+def _output(kernel: Path, cpus: int, args: str, ours: bool, *options: str) -> str:
+    """All that the kernel says; the options are bhyveload's."""
+    out, err = _start(kernel, cpus, args, ours, *options).communicate(timeout=RUN_S)
     if ours:
         _destroy()
     assert "DONE" in out, out + err
