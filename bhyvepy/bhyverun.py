@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from bhyvepy.devices.base import Device
     from bhyvepy.devices.console import Console
     from bhyvepy.devices.line import Bridge, Line
+    from bhyvepy.devices.pl061 import PL061
 
 # A busy thread may keep the GIL so long when another wants it.
 SWITCH_INTERVAL_S = 50e-6
@@ -151,6 +152,8 @@ class Machine:
         # What else the main thread moves bytes for, and who wants to know of a new size.
         self.lines: list[Line | Bridge] = []
         self.resizers: list[Callable[[], None]] = []
+        self.button: PL061 | None = None  # what SIGTERM presses
+        self._pressed = False
         self.bus = Bus()
         self._pins = pins or {}
         self._vcpus = [vm.vcpu(n) for n in range(self.cpus)]
@@ -278,8 +281,9 @@ class Machine:
                 r.remove(self._wake_r)
                 self._drain()
             if self._signal is not None:
-                self._signal = None
-                self.suspend(SuspendHow.POWEROFF)
+                signum, self._signal = self._signal, None
+                if signum != signal.SIGTERM or not self._press():
+                    self.suspend(SuspendHow.POWEROFF)
             if con is not None:
                 from bhyvepy.devices.console import ConsoleEvent
 
@@ -290,6 +294,16 @@ class Machine:
             for changed in self.resizers:
                 changed()
             self._print_messages()
+
+    def _press(self) -> bool:
+        """The power button, once; False: nobody in the guest listens, or not any more."""
+        button = self.button
+        if button is None or self._pressed or not button.listening:
+            return False
+        self._pressed = True
+        button.press()
+        self.say("the power button is pressed; a second SIGTERM powers off at once")
+        return True
 
     def _drain(self) -> None:
         try:

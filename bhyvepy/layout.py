@@ -70,6 +70,7 @@ RTC = Window("rtc", 0x11000, 0x1000, 33)
 COM2 = Window("com2", 0x12000, 0x1000, 38)
 COM3 = Window("com3", 0x13000, 0x1000, 39)
 COM4 = Window("com4", 0x14000, 0x1000, 40)
+GPIO = Window("gpio", 0x15000, 0x1000, 41)
 COMS = (COM1, COM2, COM3, COM4)
 
 BVMCONS = Window("bvmconsole", 0x90000, 4)

@@ -76,6 +76,17 @@ def interrupt(intid: int) -> list[int]:
     return [_SPI, intid - layout.SPI_BASE, _LEVEL_HIGH]
 
 
+def _plain(parent: Node, told: DtNode) -> None:
+    """A node without an address, and those in it."""
+    node = parent.add(told.name)
+    if told.compatible:
+        node.set("compatible", list(told.compatible))
+    for name, value in told.props.items():
+        node.set(name, value)
+    for child in told.children:
+        _plain(node, child)
+
+
 class _Context:
     """What devices may refer to: fixed clocks, made when first asked for."""
 
@@ -93,9 +104,17 @@ class _Context:
             node.set("clock-frequency", hz)
             node.set("clock-output-names", f"clk{hz}")
             node.set("phandle", self._next)
-            self._clocks[hz] = self._next
-            self._next += 1
+            self._clocks[hz] = self.phandle()
         return self._clocks[hz]
+
+    def phandle(self) -> int:
+        """A number for a node that others refer to."""
+        self._next += 1
+        return self._next - 1
+
+    def beside(self, node: DtNode) -> None:
+        """A node without a place, in the root."""
+        _plain(self._root, node)
 
 
 def build_fdt(
@@ -269,6 +288,8 @@ def _devices(root: Node, aliases: Node, devices: Iterable[Attached]) -> str:
             node.set("interrupts", interrupt(device.irq))
         for name, value in told.props.items():
             node.set(name, value)
+        for child in told.children:
+            _plain(node, child)
         if told.alias:
             number = counts.get(told.alias, 0)
             counts[told.alias] = number + 1

@@ -55,6 +55,7 @@ from bhyvepy.devices.endpoint import (
 from bhyvepy.devices.line import Bridge, Line
 from bhyvepy.devices.ns16550a import NS16550A
 from bhyvepy.devices.pl031 import PL031
+from bhyvepy.devices.pl061 import PL061
 from bhyvepy.devices.psci import MPIDR_AFF
 from bhyvepy.errors import (
     BhyveError,
@@ -432,6 +433,10 @@ class _Builder:
         if not bus.taken(layout.RTC) and layout.RTC.intid not in self._used:
             rtc = PL031(self._env("rtc", layout.RTC.intid))
             self._put(layout.RTC.base, layout.RTC.intid, rtc, always=True)
+        if not bus.taken(layout.GPIO) and layout.GPIO.intid not in self._used:
+            gpio = PL061(self._env("gpio", layout.GPIO.intid))
+            self._put(layout.GPIO.base, layout.GPIO.intid, gpio, always=True)
+            self._machine.button = gpio
         if not bus.taken(layout.BVMCONS):
             self._machine.add_device(layout.BVMCONS.base, BvmConsole(self._env("bvmconsole", None)))
         return self._attached

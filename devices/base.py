@@ -227,6 +227,7 @@ class DtNode:
     compatible: tuple[str, ...]
     props: dict[str, DtValue] = field(default_factory=dict)
     alias: str | None = None  # "serial": wants /aliases/serialN
+    children: tuple[DtNode, ...] = ()  # nodes without a place
 
 
 class DtContext(Protocol):
@@ -234,6 +235,14 @@ class DtContext(Protocol):
 
     def fixed_clock(self, hz: int) -> int:
         """Phandle of a fixed clock of that rate."""
+        ...
+
+    def phandle(self) -> int:
+        """A number for the "phandle" of a node that others refer to."""
+        ...
+
+    def beside(self, node: DtNode) -> None:
+        """One more node, without a place, in the root."""
         ...
 
 
