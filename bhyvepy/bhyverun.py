@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from bhyvepy import layout, vmmapi
 from bhyvepy.devices.psci import Action, Psci, Start
@@ -135,6 +135,13 @@ class SpiLine:
                     self._vm.deassert_irq(self._intid)
 
 
+class Debugger(Protocol):
+    """Who is told of BRK and SS exits (gdb/server.py)."""
+
+    def stopped(self, vcpu: int, e: VmExit) -> bool:
+        """False: the guest's own affair."""
+
+
 class Machine:
     """A VM with devices, ready to be run by this process."""
 
@@ -168,6 +175,7 @@ class Machine:
         # Other threads and signals wake the main thread through it.
         self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._complaints: dict[str, float] = {}
+        self.debugger: Debugger | None = None
         self.stuck = False  # a vCPU thread did not come home
 
     # -- building -------------------------------------------------------------------
@@ -427,7 +435,14 @@ class Machine:
 
     def _brk(self, vcpu: vmmapi.VCPU, e: VmExit) -> Next:
         """A BRK that no debugger wants is the guest's own."""
+        if self.debugger is not None and self.debugger.stopped(vcpu.vcpuid, e):
+            return Next.GO
         vcpu.inject_exception(e.esr, vcpu.get("far_el1"))
+        return Next.GO
+
+    def _ss(self, vcpu: vmmapi.VCPU, e: VmExit) -> Next:
+        if self.debugger is not None:
+            self.debugger.stopped(vcpu.vcpuid, e)
         return Next.GO
 
     def _smccc(self, vcpu: vmmapi.VCPU, e: VmExit) -> Next:
@@ -487,7 +502,7 @@ class Machine:
         ExitCode.SMCCC: _smccc,
         ExitCode.DEBUG: _debug,
         ExitCode.BRK: _brk,
-        ExitCode.SS: _again,
+        ExitCode.SS: _ss,
     }
 
 

@@ -18,6 +18,7 @@ bhyverun.py; afterwards everything is given back whatever happened. Keys of its 
     gic.version             3 or 2
     gic.its                 a GICv3 has a translation service for LPIs
     gic.lrs                 list registers, 1 to 16
+    gdb.port, gdb.address, gdb.wait          a server for gdb (-G)
 
 and those of loadvm.py when a kernel or bootrom is given. Not here: options (cli/),
 exits (bhyverun.py), the contents of the device tree (machdep.py).
@@ -33,6 +34,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from bhyvepy import layout, loadvm, machdep
 from bhyvepy.bhyverun import Machine, SpiLine
@@ -69,6 +71,9 @@ from bhyvepy.errors import (
 from bhyvepy.vmexit import SuspendHow, VmState
 from bhyvepy.vmmapi import MAXCPU, VM, check_name, set_jit
 
+if TYPE_CHECKING:
+    from bhyvepy.gdb.server import GdbServer
+
 # Bits of /proc/self/coredump_filter: file-backed shared mappings (core(5)).
 CORE_SHARED = 1 << 3
 
@@ -103,6 +108,9 @@ def run_vm(config: Config) -> SuspendHow:
         machine = Machine(vm, machdep.mpidrs(cpus), pins=pins)
         stack.callback(machine.close)
         stack.callback(_log_to(machine))
+        gdb = _gdb(config, machine)
+        if gdb is not None:
+            stack.callback(gdb.close)
         builder = _Builder(machine, rec, _Ends(machine, stack), _coms(config, specs))
         attached = builder.build(specs)
         if config.boolean("memory.wired"):
@@ -123,6 +131,8 @@ def run_vm(config: Config) -> SuspendHow:
             blob = _device_tree(vm, rec, machine, attached, shape=told, conduit=conduit, gic=gic)
             if dump := config.get("fdt.dump"):
                 _dump(dump, blob)
+            if gdb is not None:
+                gdb.start(config.boolean("gdb.wait"))
             how = machine.run()
         finally:
             if machine.stuck:
@@ -301,6 +311,25 @@ def devices(config: Config) -> list[slots.DeviceSpec]:
 
 
 # -- the machine --------------------------------------------------------------------
+def _gdb(config: Config, machine: Machine) -> GdbServer | None:
+    port = config.number("gdb.port", 0)
+    if not port:
+        return None
+    if port > 65535:
+        raise ConfigError(f"gdb.port={port} is not a port; use 1 to 65535")
+    from bhyvepy.gdb.server import GdbServer
+
+    server = GdbServer(
+        machine.vm,
+        machine.cpus,
+        config.text("gdb.address", "localhost"),
+        port,
+        lambda: machine.suspend(SuspendHow.POWEROFF),
+    )
+    machine.debugger = server
+    return server
+
+
 def _coms(config: Config, specs: Sequence[slots.DeviceSpec]) -> list[str | None]:
     """Where com1 to com4 end; None: there is none (com1: it ends nowhere).
 

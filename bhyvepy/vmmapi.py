@@ -93,6 +93,15 @@ def system_registers() -> dict[str, int]:
     return regs
 
 
+@cache
+def _vector_registers() -> dict[str, int]:
+    """v0.lo, v0.hi to v31.hi: halves of the SIMD registers."""
+    first = int(lib.VM_REG_GUEST_V0)
+    return {
+        f"v{n}.{half}": first + 2 * n + i for n in range(32) for i, half in enumerate(("lo", "hi"))
+    }
+
+
 # -- what the CPU can do ----------------------------------------------------------
 @cache
 def feature_names() -> tuple[str, ...]:
@@ -129,6 +138,8 @@ def register_number(name: str) -> int:
     """The number of a register, by name."""
     key = _ALIASES.get(name.lower(), name.lower())
     reg = general_registers().get(key)
+    if reg is None:
+        reg = _vector_registers().get(key)
     if reg is None:
         reg = system_registers().get(key)
     if reg is None:

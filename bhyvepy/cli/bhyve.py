@@ -29,7 +29,7 @@ STATUS_UNKNOWN = 100
 EX_USAGE = 64  # sysexits(3): the value of -c, -m, -o or -p is not of its form
 
 app = _run.new_app()
-ORDERED = frozenset({"-c", "-m", "-e", "-k", "-o", "-p", "-l", "-s", "-U"})
+ORDERED = frozenset({"-G", "-c", "-m", "-e", "-k", "-o", "-p", "-l", "-s", "-U"})
 # Flags that are a setting: they count in their place, as -o does.
 FLAGS = {
     "-b": "console=stdio",
@@ -61,7 +61,6 @@ FOREIGN = {
 }
 FOREIGN_WITH_VALUE = {
     "-f": "fw_cfg is not there on arm64",
-    "-G": "the gdb server is not there yet",
     "-K": "keyboard layouts belong to a frame buffer, which is not there",
     "-n": "NUMA domains are not there on arm64",
     "-r": "snapshots are not there yet",
@@ -118,6 +117,9 @@ def bhyve(
     bootrom: Annotated[
         Placed, _setting("-l", metavar="FILE|LPCDEV,CONF", text="Boot ROM; makes the VM itself.")
     ] = None,
+    gdb: Annotated[
+        Placed, _setting("-G", metavar="[w][ADDR:]PORT", text="Serve gdb; w waits for it.")
+    ] = None,
     uuid: Annotated[Placed, _setting("-U", metavar="UUID", text="UUID of the machine.")] = None,
     wired: Annotated[bool, _flag("-S", "Reserve all guest memory now.")] = False,
     destroy: Annotated[bool, _flag("-D", "Destroy the VM when it powers off.")] = False,
@@ -133,7 +135,6 @@ def bhyve(
     x2apic: Annotated[bool, _refuse("-x", FOREIGN["-x"])] = False,
     mptable: Annotated[bool, _refuse("-Y", FOREIGN["-Y"])] = False,
     fwcfg: Annotated[str | None, _refuse("-f", FOREIGN_WITH_VALUE["-f"])] = None,
-    gdb: Annotated[str | None, _refuse("-G", FOREIGN_WITH_VALUE["-G"])] = None,
     keyboard: Annotated[str | None, _refuse("-K", FOREIGN_WITH_VALUE["-K"])] = None,
     numa: Annotated[str | None, _refuse("-n", FOREIGN_WITH_VALUE["-n"])] = None,
     restore: Annotated[str | None, _refuse("-r", FOREIGN_WITH_VALUE["-r"])] = None,
@@ -157,6 +158,8 @@ def bhyve(
     settings += [("memory.base", _base(p)) for p in base or []]
     settings += [("", p) for p in option or []] + [("<", p) for p in file or []]
     settings += [_bootrom(p) for p in bootrom or []]
+    for p in gdb or []:
+        settings += [(k, _run.Placed(p.place, v)) for k, v in _gdb(p.value).items()]
     settings += [("uuid", _run.Placed(p.place, _uuid(p.value))) for p in uuid or []]
     for p in cpus or []:
         with _run.form():
@@ -225,6 +228,18 @@ def _devices(texts: Sequence[_run.Placed]) -> list[tuple[str, _run.Placed]]:
     found = [(p.place, *slots.parse_settings(p.value)) for p in texts]
     slots.check([spec for _, spec, _ in found])
     return [(k, _run.Placed(at, v)) for at, _, said in found for k, v in said.items()]
+
+
+def _gdb(text: str) -> dict[str, str]:
+    """-G [w][address:]port."""
+    wait, rest = text[:1] == "w", text.removeprefix("w")
+    address, _, port = rest.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise ConfigError(f"-G {printable(text, 60)}: use [w][address:]port, port 1 to 65535")
+    out = {"gdb.port": port, "gdb.wait": "true" if wait else "false"}
+    if address:
+        out["gdb.address"] = _run.literal(address.removeprefix("[").removesuffix("]"))
+    return out
 
 
 def _uuid(text: str) -> str:

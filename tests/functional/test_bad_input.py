@@ -240,7 +240,7 @@ USAGE: list[Row] = [
     ("bhyve-two-names", "bhyve a b", r"extra"),
     ("bhyve-option", "bhyve -Z vm", r"[Nn]o such option"),
     ("bhyve-foreign", "bhyve -A vm", r"-A: there are no ACPI tables"),
-    ("bhyve-gdb", "bhyve -G 1234 vm", r"-G: "),
+    ("bhyve-gdb", "bhyve -G wport vm", r"-G wport: use \[w\]\[address:\]port"),
     ("bhyvectl-no-name", "bhyvectl --get-all", r"--vm=NAME is missing"),
     ("bhyvectl-nothing", "bhyvectl", r"--vm=NAME is missing"),
     ("bhyvectl-option", "bhyvectl --vm=vm --get-nothing", r"[Nn]o such option"),

@@ -31,6 +31,7 @@ PYTHON = {
     "devtree": 4,
     "boot": 5,
     "machdep": 6,
+    "gdb": 5,
     "bhyverun": 6,
     "loadvm": 6,
     "startup": 7,
@@ -54,6 +55,7 @@ def _python_files() -> list[tuple[str, Path]]:
     for folder, where in (
         ("cli", ROOT / "bhyvepy/cli"),
         ("boot", ROOT / "bhyvepy/boot"),
+        ("gdb", ROOT / "bhyvepy/gdb"),
         ("devices", ROOT / "devices"),
         ("guests", ROOT / "guests"),
     ):

@@ -273,7 +273,7 @@ def test_exit_status(sh: Any, flat: Path, how: int, status: int) -> None:
         "-l /nonexistent vm",
         "-A vm",
         "-H vm",
-        "-G 1234 vm",
+        "-G 70000 vm",
         "-xY vm",
     ],
 )

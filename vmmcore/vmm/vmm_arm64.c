@@ -306,11 +306,12 @@ check_reasons(struct run *r, bool *enter)
 		return (RUN_AGAIN);
 	}
 	if (vmm_debug_step_over(hypctx)) {
-		if (hypctx->pending == PENDING_WFI)
-			hypctx->pending = PENDING_NONE;
 		r->vme->exitcode = VM_EXITCODE_SS;
 		return (RUN_EXIT);
 	}
+	/* A step does not wait in a WFI that was before it. */
+	if (hypctx->pending == PENDING_WFI && (hypctx->caps & (1u << VM_CAP_SS_EXIT)) != 0)
+		hypctx->pending = PENDING_NONE;
 	standby = hypctx->pending == PENDING_STANDBY;
 	if ((standby || hypctx->pending == PENDING_WFI) && !wfi_over(r))
 		return (RUN_AGAIN);
