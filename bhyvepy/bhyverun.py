@@ -165,6 +165,9 @@ class Machine:
         self._pins = pins or {}
         self._vcpus = [vm.vcpu(n) for n in range(self.cpus)]
         self.psci = Psci(mpidrs, valid_entry=vm.memory.contains, stolen_time=layout.stolen_time)
+        # What devices answer for besides memory.
+        self._sysregs: dict[int, Callable[[int | None], int]] = {}
+        self._calls: dict[int, Callable[[Sequence[int]], Sequence[int]]] = {}
         self._resume: list[Start | None] = [None] * self.cpus
         self._lock = threading.Lock()
         self._error: BaseException | None = None
@@ -192,9 +195,20 @@ class Machine:
             if w.overlaps(base, device.size):
                 raise DeviceError(f"{device.name} at {base:#x} overlaps {what}")
         self.bus.add(base, device)
+        self._claim(device)
         if doorbells:
             for bell in device.doorbells():
                 self.vm.doorbell_add(base + bell.offset, bell.size, bell.fd, bell.value)
+
+    def _claim(self, device: Device) -> None:
+        """Give a device the SMCCC functions and system registers that it answers for."""
+        sysregs, calls = device.sysregs(), device.calls()
+        for number in [*(set(sysregs) & set(self._sysregs)), *(set(calls) & set(self._calls))]:
+            raise DeviceError(f"{device.name}: {number:#x} is another device's already")
+        if sysregs:
+            self.vm.user_sysregs()
+        self._sysregs.update(sysregs)
+        self._calls.update(calls)
 
     # -- from any thread --------------------------------------------------------------
     def stop_with(self, error: BaseException) -> None:
@@ -445,8 +459,24 @@ class Machine:
             self.debugger.stopped(vcpu.vcpuid, e)
         return Next.GO
 
+    def _reg_emul(self, vcpu: vmmapi.VCPU, e: VmExit) -> Next:
+        """A system register that a device answers for."""
+        assert isinstance(e, RegEmulExit)
+        own = self._sysregs.get(e.reg)
+        if own is None:
+            return self._undefined(vcpu, e)
+        if e.write:
+            own(e.data)
+        else:
+            vcpu.complete(own(None))
+        return Next.GO
+
     def _smccc(self, vcpu: vmmapi.VCPU, e: VmExit) -> Next:
         assert isinstance(e, SmcccExit)
+        own = self._calls.get(e.func_id & 0xFFFFFFFF)
+        if own is not None:
+            vcpu.set_many({f"x{n}": v for n, v in enumerate(own(e.args))})
+            return Next.GO
         result = self.psci.call(vcpu.vcpuid, e.func_id, e.args)
         if result.x is not None:
             vcpu.set_many({f"x{n}": v for n, v in enumerate(result.x)})
@@ -495,7 +525,7 @@ class Machine:
     _HANDLERS: ClassVar[dict[int, Callable[[Machine, vmmapi.VCPU, VmExit], Next]]] = {
         ExitCode.BOGUS: _again,
         ExitCode.INST_EMUL: _inst_emul,
-        ExitCode.REG_EMUL: _undefined,
+        ExitCode.REG_EMUL: _reg_emul,
         ExitCode.SUSPENDED: _suspended,
         ExitCode.HYP: _undefined,
         ExitCode.WFI: _woken,

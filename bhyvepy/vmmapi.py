@@ -510,6 +510,10 @@ class VM:
         self._check(lib.vm_get_cpus(self.handle, which, mask), "list the vCPUs of")
         return [n for n in range(MAXCPU) if mask[0] >> n & 1]
 
+    def user_sysregs(self) -> None:
+        """IMPLEMENTATION DEFINED system registers of the guest are RegEmulExits from now on."""
+        self._check(lib.vm_user_sysregs(self.handle), "set up")
+
     def stolen_time(self, gpa: int) -> None:
         """Let the guest read what each vCPU waited for the host: 64 bytes each from gpa on."""
         self._check(lib.vm_stolen_time(self.handle, gpa), "add memory to")

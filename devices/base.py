@@ -83,7 +83,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -280,6 +280,14 @@ class Device(ABC):
     def dt_node(self, ctx: DtContext) -> DtNode | None:
         """The device tree node, or None when the device has none."""
         return None
+
+    def sysregs(self) -> Mapping[int, Callable[[int | None], int]]:
+        """System registers that it answers for, by MRS encoding: None reads, a value writes."""
+        return {}
+
+    def calls(self) -> Mapping[int, Callable[[Sequence[int]], Sequence[int]]]:
+        """SMCCC functions that it answers: x1 to x7 in, x0 and up out."""
+        return {}
 
     def doorbells(self) -> list[Doorbell]:
         """Registers that the runner may turn into eventfd signals."""

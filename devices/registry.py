@@ -86,6 +86,12 @@ def _make_bvmconsole(options: Mapping[str, str], env: DeviceEnv) -> Device:
     return BvmConsole(env)
 
 
+def _make_python(options: Mapping[str, str], env: DeviceEnv) -> Device:
+    from .own import make
+
+    return make(options, env)
+
+
 DEVICES: dict[str, Entry] = {
     "virtio-blk": Entry(
         "disk: path[,ro][,nocache][,sync]", _make_blk, first="path", window=CONFIG + 64
@@ -111,6 +117,9 @@ DEVICES: dict[str, Entry] = {
     ),
     "ns16550a": Entry(
         "NS16550A serial port: the same", plain=_make_ns16550a, first="path", window=8
+    ),
+    "python": Entry(
+        "your own: FILE.py:CLASS[,option=value]", plain=_make_python, first="class", window=4
     ),
     "bvmconsole": Entry("old FreeBSD's console", plain=_make_bvmconsole, window=4),
 }

@@ -279,6 +279,12 @@ int vm_set_register_set(
 /* The n-th system register a vCPU keeps; ENOENT past the last. `name` 32 bytes. */
 int vm_sysreg_info(unsigned n, char *name, int *reg);
 
+/*
+ * Accesses of the guest's EL1 to IMPLEMENTATION DEFINED system registers (op0 3,
+ * CRn 11 and 15) are REG_EMUL exits instead of UNDEFINED. Before any vm_run().
+ */
+int vm_user_sysregs(struct vm *vm);
+
 int vm_inject_exception(struct vm *vm, int vcpu, uint64_t esr, uint64_t far);
 int vm_restart_instruction(struct vm *vm, int vcpu);
 

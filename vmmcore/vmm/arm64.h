@@ -123,7 +123,8 @@ struct hyp {
 	uint32_t maxcpus;
 	_Atomic uint32_t vgic_attached;
 	_Atomic uint32_t its_attached;
-	_Atomic uint32_t suspend; /* enum vm_suspend_how */
+	_Atomic uint32_t user_sysregs; /* userland has IMPLEMENTATION DEFINED registers */
+	_Atomic uint32_t suspend;      /* enum vm_suspend_how */
 	_Atomic uint64_t active_cpus, suspended_cpus, debug_cpus;
 	_Atomic uint64_t s2_epoch;   /* stage-2 tables got stricter */
 	_Atomic uint64_t code_epoch; /* guest memory was written from outside */

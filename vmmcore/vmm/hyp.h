@@ -56,6 +56,7 @@ hyp_reg(struct hypctx *hypctx, unsigned i)
 #define HCR_RW (UINT64_C(1) << 31)
 #define HCR_E2H (UINT64_C(1) << 34)
 #define HCR_APK (UINT64_C(1) << 40)
+#define HCR_TIDCP (UINT64_C(1) << 20)
 #define HCR_API (UINT64_C(1) << 41)
 
 #define PSR_SS (UINT64_C(1) << 21)

@@ -125,8 +125,7 @@ static int
 handle_sysreg(struct run *r)
 {
 	vmm_stat_incr(r->hypctx, VMEXIT_MSR);
-	(void)sysreg_emulate(r->vm, r->hypctx, r->pcpu->pe);
-	return (RUN_AGAIN);
+	return (sysreg_emulate(r->hypctx, r->pcpu->pe, r->vme) == VIE_EXIT ? RUN_EXIT : RUN_AGAIN);
 }
 
 static int
@@ -380,7 +379,8 @@ resume_pending(struct run *r, const struct vm_exit *in)
 	if (r->hypctx->pending == PENDING_INST_EMUL) {
 		r->vme->data = in->data;
 		result = vie_resume(r->vm, r->hypctx, r->vme) == VIE_EXIT ? RUN_EXIT : RUN_AGAIN;
-	}
+	} else if (r->hypctx->pending == PENDING_REG_EMUL)
+		sysreg_resume(r->hypctx, in->data);
 	return (result);
 }
 

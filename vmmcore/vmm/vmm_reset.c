@@ -14,6 +14,7 @@
  *	AMO, IMO, FMO	interrupts come to EL2; the guest sees virtual ones
  *	SWIO		DC ISW is DC CISW
  *	VM		stage 2
+ *	TIDCP		IMPLEMENTATION DEFINED registers, for vm_user_sysregs()
  *	API, APK	pointer authentication is the guest's own
  */
 #define HCR_GUEST                                                                          \
@@ -53,6 +54,8 @@ vm_reset_ctx(struct hyp *hyp, struct hypctx *hypctx)
 		hypctx->hcr_el2 |= HCR_API | HCR_APK;
 	if (hyp->vhe != 0)
 		hypctx->hcr_el2 |= HCR_E2H;
+	if (hyp->user_sysregs != 0)
+		hypctx->hcr_el2 |= HCR_TIDCP;
 	hypctx->mdcr_el2 = MDCR_GUEST;
 	hypctx->cptr_el2 = hyp->vhe != 0 ? CPTR_VHE : CPTR_NVHE;
 	hypctx->vpidr_el2 = VPIDR_GUEST;

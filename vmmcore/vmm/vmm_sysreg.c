@@ -4,6 +4,7 @@
  * is in no table is UNDEFINED for the guest, as for an absent register.
  */
 #include <errno.h>
+#include <stdbool.h>
 
 #include "sys/clock.h"
 #include "vmm/hyp.h"
@@ -129,7 +130,37 @@ debug_register(struct hypctx *hypctx, struct pe *pe, uint32_t enc, int dir, uint
 }
 
 int
-sysreg_emulate(struct vm *vm, struct hypctx *hypctx, struct pe *pe)
+vm_user_sysregs(struct vm *vm)
+{
+	atomic_store(&vm->hyp->user_sysregs, 1);
+	for (unsigned n = 0; n < vm->hyp->maxcpus; n++)
+		vm_ctx(vm, (int)n)->hcr_el2 |= HCR_TIDCP;
+	return (0);
+}
+
+/* Is it one that userland answers for (DDI 0487, D19.2.48, HCR_EL2.TIDCP)? */
+static bool
+users(struct hypctx *hypctx, uint32_t enc)
+{
+	unsigned crn = (enc >> 7) & 15;
+
+	return (
+	    hypctx_hyp(hypctx)->user_sysregs != 0 && (enc >> 14) == 3 && (crn == 11 || crn == 15));
+}
+
+void
+sysreg_resume(struct hypctx *hypctx, uint64_t data)
+{
+	uint64_t iss = hypctx->tf.tf_esr & 0x1ffffff;
+
+	hypctx->pending = PENDING_NONE;
+	if ((iss & 1) != 0)
+		hypctx_set_x(hypctx, (unsigned)(iss >> 5) & 31, data);
+	hypctx_skip(hypctx);
+}
+
+int
+sysreg_emulate(struct hypctx *hypctx, struct pe *pe, struct vm_exit *vme)
 {
 	uint64_t iss = hypctx->tf.tf_esr & 0x1ffffff, val = 0;
 	uint32_t enc = PE_SYSREG((uint32_t)(iss >> 20) & 3, (uint32_t)(iss >> 14) & 7,
@@ -137,13 +168,20 @@ sysreg_emulate(struct vm *vm, struct hypctx *hypctx, struct pe *pe)
 	unsigned rt = (unsigned)(iss >> 5) & 31;
 	int dir = (iss & 1) != 0 ? VM_DIR_READ : VM_DIR_WRITE, error;
 
-	(void)vm;
 	if (dir == VM_DIR_WRITE)
 		val = hypctx_x(hypctx, rt);
 	if ((error = vtimer_sysreg(hypctx, enc, dir, &val, sys_counter())) == ENOENT &&
 	    (error = vgic_sysreg(hypctx, enc, dir, &val)) == ENOENT &&
 	    (error = id_register(hypctx_hyp(hypctx), pe, enc, dir, &val)) == ENOENT)
 		error = debug_register(hypctx, pe, enc, dir, &val);
+	if (error == ENOENT && users(hypctx, enc)) {
+		vme->exitcode = VM_EXITCODE_REG_EMUL;
+		vme->reg = enc;
+		vme->dir = dir;
+		vme->data = val;
+		hypctx->pending = PENDING_REG_EMUL;
+		return (VIE_EXIT);
+	}
 	if (error != 0) {
 		hypctx_inject_undef(hypctx);
 		return (VIE_DONE);

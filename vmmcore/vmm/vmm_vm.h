@@ -209,8 +209,10 @@ int vie_start(struct vm *vm, struct hypctx *hypctx, uint64_t gpa, struct vm_exit
 /* Go on with the answer of userland. */
 int vie_resume(struct vm *vm, struct hypctx *hypctx, struct vm_exit *vme);
 
-/* vmm_sysreg.c: a trapped MSR, MRS or SYS. VIE_*; REG_EMUL is not used. */
-int sysreg_emulate(struct vm *vm, struct hypctx *hypctx, struct pe *pe);
+/* vmm_sysreg.c: a trapped MSR, MRS or SYS. VIE_*: an exit is REG_EMUL. */
+int sysreg_emulate(struct hypctx *hypctx, struct pe *pe, struct vm_exit *vme);
+/* Complete it with the answer of userland. */
+void sysreg_resume(struct hypctx *hypctx, uint64_t data);
 
 /* vmm_pcpu.c: the PEs of this process and its VMIDs. */
 struct pcpu {
