@@ -16,7 +16,9 @@ import ctypes
 import errno
 import mmap
 import os
+import weakref
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +71,14 @@ class Segment:
             self.map = mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         finally:
             os.close(fd)
+        # Devices touch it on their own threads: a truncated file must not kill them.
+        base = ffi.from_buffer(self.map)
+        address = ffi.cast("void *", base)
+        del base
+        if err := lib.vm_memory_guard(address, length):
+            raise vm_error(err, "guard the memory of the VM")
+        self._guard = weakref.finalize(self.map, lib.vm_memory_unguard, address)
+        self._guard.atexit = False
         self.view = memoryview(self.map)
         self.read_view = self.view.toreadonly()
         self._present = bytearray(-(-length // CHUNK))
@@ -95,6 +105,7 @@ class GuestMemory:
     """The RAM of one VM, by guest physical address."""
 
     def __init__(self, vm: Any, mappings: list[Mapping], lengths: dict[int, int]) -> None:
+        self._vm = vm
         self.mappings = sorted(mappings, key=lambda m: m.gpa)
         self._starts = [m.gpa for m in self.mappings]
         self._segments = {
@@ -169,6 +180,12 @@ class GuestMemory:
         length = len(data) if not isinstance(data, memoryview) else data.nbytes
         seg, off = self._find(gpa, length, True)
         seg.view[off : off + length] = data
+
+    def wrote(self, spans: Iterable[tuple[int, int]]) -> None:
+        """A device has written (address, length) ranges: the dirty log wants to know."""
+        if lib.vm_dirty_logging(self._vm):
+            for gpa, length in spans:
+                lib.vm_dma_written(self._vm, gpa, length)
 
     def contains(self, gpa: int, length: int = 1) -> bool:
         """Whether every byte of a range is in one mapping."""

@@ -83,7 +83,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -110,6 +110,10 @@ class GuestMemory(Protocol):
 
     def write(self, gpa: int, data: bytes) -> None:
         """Store bytes. GuestFault."""
+        ...
+
+    def wrote(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Ranges (address, length) that were written through views: for the dirty log."""
         ...
 
 

@@ -83,6 +83,7 @@ class Queue:
         self.last_avail = 0
         self._used_idx = 0
         self._signalled = 0
+        self._spans: dict[int, list[tuple[int, int]]] = {}  # head -> what a device may write
         self._desc_view = memoryview(b"")
         self._avail_view = memoryview(b"")
         self._used16 = memoryview(b"")
@@ -133,6 +134,7 @@ class Queue:
     def disable(self) -> None:
         """Forget the rings; the driver's settings stay."""
         self.ready = False
+        self._spans.clear()
         self.last_avail = self._used_idx = self._signalled = 0
         self._desc_view = self._avail_view = memoryview(b"")
         self._used16 = self._used32 = memoryview(b"")
@@ -183,6 +185,7 @@ class Queue:
         index = head
         total = count = 0
         seen_writable = False
+        spans: list[tuple[int, int]] = []
         # A chain is no longer than the queue, indirect or not, so a loop ends here.
         for _ in range(self.num + 1):
             addr, length, flags, following = _DESC.unpack_from(table, index * DESC_SIZE)
@@ -210,11 +213,13 @@ class Queue:
                 seen_writable = True
                 if length:
                     writable.append(view(addr, length, True))
+                    spans.append((addr, length))
             elif seen_writable:
                 raise ChainError("readable descriptor after a writable one")
             elif length:
                 readable.append(view(addr, length, False))
             if not flags & DESC_F_NEXT:
+                self._spans[head] = spans
                 return chain
             if following >= size:
                 raise ChainError(f"next {following} in a table of {size}")
@@ -231,6 +236,7 @@ class Queue:
         self._used_idx = (self._used_idx + 1) & 0xFFFF
         # x86 keeps stores in order: the element is visible before the index.
         self._used16[1] = self._used_idx
+        self._wrote([head])
 
     def push_many(self, done: Sequence[tuple[int, int]]) -> None:
         """Put (head, length) pairs back; the driver sees all of them or none."""
@@ -242,6 +248,13 @@ class Queue:
             at = (at + 1) & 0xFFFF
         self._used_idx = at
         self._used16[1] = at
+        self._wrote([head for head, _ in done])
+
+    def _wrote(self, heads: Sequence[int]) -> None:
+        """Buffers and the used ring have changed, for whoever copies memory meanwhile."""
+        spans = [span for head in heads for span in self._spans.pop(head, ())]
+        spans.append((self.used, 6 + 8 * self.num))
+        self.memory.wrote(spans)
 
     def needs_interrupt(self) -> bool:
         """Whether the driver wants to hear of what was pushed since the last yes."""

@@ -182,6 +182,51 @@ def test_dirty_log(vmm_dir: Path) -> None:
     vm.close()
 
 
+def test_dirty_log_of_dma(vmm_dir: Path) -> None:
+    """What a device wrote is logged when it says so, and costs nothing without a log."""
+    vm = Vm.flat(vmm_dir, "t", TOUCH, mmu=True)
+    base, size = RAM + 4 * MIB, 8 * MIB
+    assert not lib.vm_dirty_logging(vm.handle)
+    ok(lib.vm_dirty_log_start(vm.handle, base, size))
+    assert lib.vm_dirty_logging(vm.handle)
+    ok(lib.vm_dma_written(vm.handle, base + 4096 * 7 + 4095, 2))
+    ok(lib.vm_dma_written(vm.handle, base - 4096, 4096))
+    ok(lib.vm_dma_written(vm.handle, base, 0))
+    assert dirty(vm, base, size) == {7, 8}
+    assert lib.vm_dma_written(vm.handle, 0xFFFFFFFFFFFFFFFF, 2) == errno.EINVAL
+    vm.close()
+
+
+TRUNCATE = """
+import os, sys
+from bhyvepy._vmmcore import lib
+from bhyvepy.vmmapi import VM
+vm = VM.create("t")
+vm.setup_memory(0x80000000, 4 << 20)
+view = vm.memory.view(0x80000000, 4 << 20, True)
+view[0] = 1
+os.truncate(os.path.join(os.environ["BHYVEPY_VMMDIR"], "t", "sysmem"), 0)
+if sys.argv[1] == "bare":
+    for segment in vm.memory._segments.values():
+        segment._guard()
+assert lib.vm_memory_lost() == 0
+view[1 << 20] = 1
+print(os.strerror(lib.vm_memory_lost()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "end"), [("guarded", (0, "Input/output error\n")), ("bare", (-7, ""))]
+)
+def test_f21_truncated_under_a_device(vmm_dir: Path, how: str, end: tuple[int, str]) -> None:
+    """F21: a device that touches truncated memory leaves a mark, where it would be killed."""
+    env = {**os.environ, "BHYVEPY_VMMDIR": str(vmm_dir)}
+    done = subprocess.run(
+        [sys.executable, "-c", TRUNCATE, how], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == end, done.stderr
+
+
 def test_descriptor_edit_and_tlbi(vmm_dir: Path) -> None:
     """The PE follows the tables in memory: an edited descriptor counts after a TLBI."""
     vm = Vm.flat(vmm_dir, "t", TOUCH, mmu=True)

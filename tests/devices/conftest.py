@@ -27,6 +27,7 @@ class Memory:
 
     def __init__(self):
         self.parts = [(RAM, bytearray(RAM_SIZE)), (RAM2, bytearray(0x10000))]
+        self.log = None  # pages that devices wrote, when somebody wants to know
 
     def view(self, gpa, length, write):
         for base, data in self.parts:
@@ -40,6 +41,11 @@ class Memory:
 
     def write(self, gpa, data):
         self.view(gpa, len(data), True)[:] = data
+
+    def wrote(self, spans):
+        if self.log is not None:
+            for gpa, length in spans:
+                self.log.update(range(gpa >> 12, gpa + length + 4095 >> 12))
 
 
 class Irq:

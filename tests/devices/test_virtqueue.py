@@ -407,6 +407,16 @@ def test_device_never_writes_what_it_may_only_read(kit, drv):
     assert drv.memory.read(drv.avail_at, 4 + 16) == ring
 
 
+def test_dma_enters_the_dirty_log(kit, drv):
+    """Buffers that a device wrote and the used ring are told of; what it read is not."""
+    memory = drv.memory
+    memory.log = set()
+    read, wrote = kit.BUF + 0x2000, kit.BUF + 0x5000
+    drv.run((read, 64, False), (wrote, 0x1800, True))
+    drv.settle()
+    assert {wrote >> 12, (wrote >> 12) + 1, drv.used_at >> 12} == memory.log
+
+
 def test_log_is_rate_limited(kit, one, caplog):
     """A thousand bad chains make one line."""
     for _ in range(100):

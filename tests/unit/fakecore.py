@@ -199,6 +199,15 @@ class FakeLib:
     def vm_memory_written(self, vm: Any, gpa: int, n: int) -> int:
         return 0
 
+    def vm_memory_guard(self, base: Any, n: int) -> int:
+        return 0
+
+    def vm_memory_unguard(self, base: Any) -> None:
+        return None
+
+    def vm_dirty_logging(self, vm: Any) -> bool:
+        return False
+
     def vm_activate_cpu(self, vm: Any, cpu: int) -> int:
         self._of(vm).sets[0] |= 1 << cpu
         return 0

@@ -217,6 +217,9 @@ int vm_munmap_memseg(struct vm *vm, uint64_t gpa, uint64_t len);
 int vm_mmap_getnext(struct vm *vm, struct vm_meminfo *info);
 /* The host wrote guest memory: executors drop code of the pages. */
 int vm_memory_written(struct vm *vm, uint64_t gpa, uint64_t len);
+/* A device wrote guest memory; only the dirty log wants to know, if there is one. */
+bool vm_dirty_logging(struct vm *vm);
+int vm_dma_written(struct vm *vm, uint64_t gpa, uint64_t len);
 /* Checked copies; EFAULT unless every byte is RAM. */
 int vm_copyin(struct vm *vm, uint64_t gpa, void *buf, uint64_t len);
 int vm_copyout(struct vm *vm, const void *buf, uint64_t gpa, uint64_t len);
@@ -351,6 +354,12 @@ void vmm_set_jit(int on, int perf);
 
 /* The errno value that means "a segment file was truncated under us", or 0. */
 int vm_memory_lost(void);
+/*
+ * A mapping of a segment that the caller made: when the file is truncated, touching it
+ * sets vm_memory_lost() instead of killing the process. Unguard before unmapping.
+ */
+int vm_memory_guard(void *base, uint64_t len);
+void vm_memory_unguard(void *base);
 /* Version and build facts of the core, one line. */
 const char *vmm_version(void);
 

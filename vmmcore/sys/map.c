@@ -55,19 +55,11 @@ sigbus(int sig, siginfo_t *si, void *uc)
 }
 
 int
-sys_map(int fd, uint64_t len, void **basep)
+sys_guard(void *base, uint64_t len)
 {
 	struct sigaction sa;
-	void *base;
+	int error = ENOSPC;
 
-	if (len == 0 || len > SIZE_MAX / 2)
-		return (EINVAL);
-	base = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (base == MAP_FAILED)
-		return (errno);
-	(void)madvise(base, len, MADV_DONTDUMP);
-	/* Guest RAM on pages of 2 MiB where the host gives them for shared memory. */
-	(void)madvise(base, len, MADV_HUGEPAGE);
 	pthread_mutex_lock(&map_lock);
 	if (!handler_installed) {
 		memset(&sa, 0, sizeof(sa));
@@ -75,20 +67,19 @@ sys_map(int fd, uint64_t len, void **basep)
 		sa.sa_flags = SA_SIGINFO | SA_ONSTACK;
 		handler_installed = sigaction(SIGBUS, &sa, &old_action) == 0;
 	}
-	for (unsigned i = 0; i < MAP_MAX; i++) {
+	for (unsigned i = 0; i < MAP_MAX && error != 0; i++) {
 		if (atomic_load(&maps[i].len) == 0) {
 			atomic_store(&maps[i].base, (uintptr_t)base);
 			atomic_store(&maps[i].len, len);
-			break;
+			error = 0;
 		}
 	}
 	pthread_mutex_unlock(&map_lock);
-	*basep = base;
-	return (0);
+	return (error);
 }
 
 void
-sys_unmap(void *base, uint64_t len)
+sys_unguard(void *base)
 {
 	pthread_mutex_lock(&map_lock);
 	for (unsigned i = 0; i < MAP_MAX; i++) {
@@ -99,6 +90,31 @@ sys_unmap(void *base, uint64_t len)
 		}
 	}
 	pthread_mutex_unlock(&map_lock);
+}
+
+int
+sys_map(int fd, uint64_t len, void **basep)
+{
+	void *base;
+
+	if (len == 0 || len > SIZE_MAX / 2)
+		return (EINVAL);
+	base = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (base == MAP_FAILED)
+		return (errno);
+	(void)madvise(base, len, MADV_DONTDUMP);
+	/* Guest RAM on pages of 2 MiB where the host gives them for shared memory. */
+	(void)madvise(base, len, MADV_HUGEPAGE);
+	/* Without a place in the table a truncated file kills, as it would anyway. */
+	(void)sys_guard(base, len);
+	*basep = base;
+	return (0);
+}
+
+void
+sys_unmap(void *base, uint64_t len)
+{
+	sys_unguard(base);
 	(void)munmap(base, len);
 }
 

@@ -29,6 +29,9 @@ int sys_file_alloc(int fd, uint64_t off, uint64_t len);
  */
 int sys_map(int fd, uint64_t len, void **base);
 void sys_unmap(void *base, uint64_t len);
+/* The same care for a mapping that somebody else in this process made. ENOSPC. */
+int sys_guard(void *base, uint64_t len);
+void sys_unguard(void *base);
 /* errno value for "a mapped file lost bytes that were in use", or 0. */
 int sys_memory_lost(void);
 

@@ -524,6 +524,18 @@ vm_memory_lost(void)
 	return (sys_memory_lost());
 }
 
+int
+vm_memory_guard(void *base, uint64_t len)
+{
+	return (len == 0 ? EINVAL : sys_guard(base, len));
+}
+
+void
+vm_memory_unguard(void *base)
+{
+	sys_unguard(base);
+}
+
 const char *
 vmm_version(void)
 {

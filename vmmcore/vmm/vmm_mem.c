@@ -534,6 +534,23 @@ vm_memory_written(struct vm *vm, uint64_t gpa, uint64_t len)
 	return (error);
 }
 
+bool
+vm_dirty_logging(struct vm *vm)
+{
+	/* Another process may begin just now: its log begins when it is told that it has. */
+	for (int i = 0; i < VM_MAX_LOGS; i++) {
+		if (__atomic_load_n(&vm->control->log[i].len, __ATOMIC_RELAXED) != 0)
+			return (true);
+	}
+	return (false);
+}
+
+int
+vm_dma_written(struct vm *vm, uint64_t gpa, uint64_t len)
+{
+	return (log_written(vm, gpa, len));
+}
+
 int
 vm_write_data(struct vm *vm, uint64_t gpa, const void *buf, uint64_t len)
 {
