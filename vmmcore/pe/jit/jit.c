@@ -136,6 +136,7 @@ slice_out(struct x86 *x)
 {
 	x_load(x, false, RCX, PE_MEM(slice_at));
 	x_alu(x, false, X_SUB, RCX, R13);
+	x_sext(x, true, RCX, RCX, 4); /* within a block it may be ahead: emit_join() */
 	x_rm(x, true, 0x01, RCX, PE_MEM(count.insns)); /* add */
 	x_store(x, false, PE_MEM(slice), R13);
 }
@@ -354,6 +355,33 @@ loop_fits(const struct tr *t, const struct cold *c)
 	return (true);
 }
 
+/* From the state v of the V registers to the state l. */
+static void
+emit_moves(struct x86 *x, const struct vcache *v, const struct vcache *l)
+{
+	for (int i = 0; i < V_COUNT; i++)
+		if (v->reg[i] >= 0 && (v->dirty >> i & 1) != 0 &&
+		    (v->reg[i] != l->reg[i] || (l->dirty >> i & 1) == 0))
+			x_movups_store(x, v_mem((unsigned)v->reg[i]), V_FIRST + i);
+	for (int i = 0; i < V_COUNT; i++)
+		if (l->reg[i] >= 0 && v->reg[i] != l->reg[i])
+			x_movups_load(x, V_FIRST + i, v_mem((unsigned)l->reg[i]));
+}
+
+/*
+ * A forward branch inside of the block. The instructions that it skips are
+ * counted like all others where the block is left: take them back.
+ */
+static void
+emit_join(struct tr *t, const struct cold *c)
+{
+	if (c->late_out)
+		t_resolve_as(t, &c->late);
+	emit_moves(&t->x, &c->v, &c->v_back);
+	x_alu_imm(&t->x, false, X_ADD, R13, c->target / 4 - (int32_t)c->i - 1);
+	x_patch(&t->x, x_jmp(&t->x), c->back);
+}
+
 /* Back to the start, with the V registers where the loop wants them. */
 static void
 emit_loop(struct tr *t, const struct cold *c)
@@ -363,13 +391,7 @@ emit_loop(struct tr *t, const struct cold *c)
 
 	if (t->loop.late.at == LATE_NONE)
 		t_resolve_as(t, &c->late);
-	for (int i = 0; i < V_COUNT; i++)
-		if (v->reg[i] >= 0 && (v->dirty >> i & 1) != 0 &&
-		    (v->reg[i] != l->reg[i] || (l->dirty >> i & 1) == 0))
-			x_movups_store(x, v_mem((unsigned)v->reg[i]), V_FIRST + i);
-	for (int i = 0; i < V_COUNT; i++)
-		if (l->reg[i] >= 0 && v->reg[i] != l->reg[i])
-			x_movups_load(x, V_FIRST + i, v_mem((unsigned)l->reg[i]));
+	emit_moves(x, v, l);
 	t_count(t);
 	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
 	t->v = *l;
@@ -425,6 +447,12 @@ emit_cold(struct tr *t, const struct cold *c)
 		x_const(x, RCX, c->i - t->start + 1);
 		x_patch(x, x_jmp(x), t->j->leave_count);
 		break;
+	case COLD_JOIN:
+		if (c->back != NULL) {
+			emit_join(t, c);
+			break;
+		}
+		/* FALLTHROUGH */
 	case COLD_TAKEN:
 		if (loop_fits(t, c)) {
 			emit_loop(t, c);
@@ -437,6 +465,84 @@ emit_cold(struct tr *t, const struct cold *c)
 	}
 }
 
+/* Zero parts of V registers that are so in both states. */
+static void
+keep_common(struct vcache *v, const struct vcache *other)
+{
+	for (int i = 0; i < V_COUNT; i++) {
+		uint16_t bit = (uint16_t)(1u << i);
+
+		if (v->reg[i] != other->reg[i] || (other->zero_d & bit) == 0)
+			v->zero_d &= (uint16_t)~bit;
+		if (v->reg[i] != other->reg[i] || (other->zero_s & bit) == 0)
+			v->zero_s &= (uint16_t)~bit;
+	}
+}
+
+/*
+ * Instruction i is reached by forward branches of the block, and from the
+ * instruction before unless that one ended a way: all come in the same state.
+ * False: by nobody.
+ */
+static bool
+emit_label(struct tr *t, unsigned i)
+{
+	struct cold *first = NULL, *end = &t->cold[t->ncold];
+	bool out = t_flags_wanted(t, i), same = !t->ended;
+
+	for (struct cold *c = &t->cold[t->pass]; c < end; c++) {
+		if (c->kind != COLD_JOIN || c->target != (int32_t)(i * 4))
+			continue;
+		if (first == NULL) {
+			first = c;
+			if (t->ended) {
+				t->v = c->v;
+				t->fp_ok = c->fp_ok;
+				t->fp_plain = c->fp_plain;
+			}
+		}
+		same = same && memcmp(&c->late, &t->late, sizeof(c->late)) == 0;
+		t->fp_ok = t->fp_ok && c->fp_ok;
+		t->fp_plain = t->fp_plain && c->fp_plain;
+		keep_common(&t->v, &c->v);
+	}
+	if (first == NULL)
+		return (!t->ended);
+	if (out && !same) {
+		if (!t->ended)
+			t_resolve(t);
+	}
+	if (!same)
+		t->late.at = LATE_NONE;
+	for (struct cold *c = first; c < end; c++)
+		if (c->kind == COLD_JOIN && c->target == (int32_t)(i * 4)) {
+			c->back = t->x.p;
+			c->v_back = t->v;
+			c->late_out = out && !same;
+		}
+	t->hf = HF_NONE;
+	t->known = REG_ZR;
+	t->ended = false;
+	return (true);
+}
+
+/* Where forward branches may stay in the block. */
+static void
+find_labels(struct tr *t)
+{
+	unsigned end = t->start + t->j->block_max;
+
+	if (end > CODEPAGE_INSNS)
+		end = CODEPAGE_INSNS;
+	for (unsigned i = t->start; i < end; i++) {
+		const struct insn *in = &t->page->insn[i];
+		int32_t to = (int32_t)i + in->imm / 4;
+
+		if (jit_is_branch(in) && to > (int32_t)i && to < (int32_t)end)
+			t->label[(unsigned)to - t->start] = true;
+	}
+}
+
 /* The instructions of the block, without its out-of-line code. */
 static void
 emit_body(struct tr *t)
@@ -445,8 +551,12 @@ emit_body(struct tr *t)
 
 	memset(t->member, 0, sizeof(t->member));
 	memset(t->slot_end, 0, sizeof(t->slot_end));
-	for (i = t->start; i < CODEPAGE_INSNS && i - t->start < t->j->block_max && !t->ended; i++) {
+	t->pass = t->ncold;
+	for (i = t->start; i < CODEPAGE_INSNS && i - t->start < t->j->block_max; i++) {
 		const struct insn *in = &t->page->insn[i];
+
+		if (t->label[i - t->start] ? !emit_label(t, i) : t->ended)
+			break;
 
 		t->i = i;
 		t->hf_before = t->hf;
@@ -530,6 +640,7 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	v_forget(&t);
 	for (unsigned i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
 		codecache_decode(pe, page, i);
+	find_labels(&t);
 	emit_body(&t);
 	emit_loop_body(&t);
 	for (unsigned c = 0; c < t.ncold; c++)

@@ -65,9 +65,9 @@ enum hf {
  * SLOW calls the handler, STEP leaves to the interpreter before the instruction.
  * CODE has t_cold_code's function emit something first, which may go back to
  * where the jump came from; behind it, it is SLOW. SPLIT calls the handler and
- * leaves the block.
+ * leaves the block. JOIN is a forward branch that may stay in the block.
  */
-enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN, COLD_STEP, COLD_SPLIT, COLD_CODE };
+enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN, COLD_STEP, COLD_SPLIT, COLD_CODE, COLD_JOIN };
 
 /* Results of looks into the TLB that are kept, at RSP (lower_group.c). */
 #define GROUP_SLOTS 8u
@@ -104,6 +104,7 @@ struct cold {
 	void (*code)(struct tr *, const struct cold *); /* COLD_CODE */
 	uint32_t arg;                                   /* for it */
 	struct late late;
+	bool late_out;           /* JOIN: pe->nzcv has to be right there */
 	struct vcache v, v_back; /* here, and where it comes back to */
 	bool fp_ok, fp_plain;
 	uint8_t *from, *back;
@@ -147,6 +148,8 @@ struct tr {
 	uint8_t slot_end[GROUP_SLOTS]; /* after the last use, in instructions */
 	bool joined;                   /* the instruction before is left to this one */
 	struct loop loop;
+	bool label[JIT_BLOCK_MAX]; /* by instruction: a forward branch of the block may go there */
+	unsigned pass;             /* the first of `cold` that belongs to this pass */
 	unsigned ncold;
 	struct cold cold[4 * JIT_BLOCK_MAX];
 };
@@ -250,7 +253,9 @@ t_next(const struct tr *t)
 {
 	unsigned i = t->i + 1;
 
-	return (i < CODEPAGE_INSNS && i - t->start < t->j->block_max ? &t->page->insn[i] : NULL);
+	if (i >= CODEPAGE_INSNS || i - t->start >= t->j->block_max || t->label[i - t->start])
+		return (NULL);
+	return (&t->page->insn[i]);
 }
 
 static inline int32_t
@@ -312,6 +317,12 @@ void jit_perf_block(
 
 /* RAX = the instruction, for its handler. */
 void t_insn(struct tr *, unsigned i);
+/* A branch from the jump at `from` to page offset `target`. */
+void t_branch(struct tr *, uint8_t *from, int32_t target);
+/* Will anybody see NZCV as it is before instruction i? */
+bool t_flags_wanted(const struct tr *, unsigned i);
+/* B, B.cond, CBZ, CBNZ, TBZ, TBNZ; imm is the distance. */
+bool jit_is_branch(const struct insn *);
 /* Out-of-line code. */
 void t_cold(struct tr *, enum cold_kind, uint8_t *from, int32_t target);
 

@@ -67,6 +67,15 @@ t_cold(struct tr *t, enum cold_kind kind, uint8_t *from, int32_t target)
 }
 
 void
+t_branch(struct tr *t, uint8_t *from, int32_t target)
+{
+	unsigned to = (unsigned)target / 4;
+	bool inside = target > t_off(t) && to < CODEPAGE_INSNS && to - t->start < t->j->block_max;
+
+	t_cold(t, inside ? COLD_JOIN : COLD_TAKEN, from, target);
+}
+
+void
 t_slow(struct tr *t, unsigned cc)
 {
 	t_cold(t, COLD_SLOW, x_jcc(&t->x, cc), 0);

@@ -1,6 +1,6 @@
 /*
- * Lowering of branches. A conditional one leaves by out-of-line code and the
- * block goes on behind it.
+ * Lowering of branches. A conditional one goes to out-of-line code and the block
+ * goes on behind it; that code leaves, or goes on further down in the block.
  */
 #include "pe/jit/lower.h"
 
@@ -10,10 +10,22 @@ target(const struct tr *t, const struct insn *in)
 	return (t_off(t) + in->imm);
 }
 
+/* May the instruction behind this one be reached by a branch of the block? */
+static bool
+t_next_label(const struct tr *t)
+{
+	unsigned next = t->i + 1 - t->start;
+
+	return (next < JIT_BLOCK_MAX && t->label[next]);
+}
+
 LOWER(b)
 {
-	if ((uint32_t)target(t, in) == t->start * 4) {
-		t_cold(t, COLD_TAKEN, x_jmp(&t->x), target(t, in));
+	unsigned to = (unsigned)target(t, in) / 4 - t->start;
+
+	/* A loop, or what ends the first of two ways that meet again. */
+	if (to == 0 || (target(t, in) > t_off(t) && to < JIT_BLOCK_MAX && t_next_label(t))) {
+		t_branch(t, x_jmp(&t->x), target(t, in));
 		t->ended = true;
 		return;
 	}
@@ -37,7 +49,7 @@ LOWER(b_cond)
 		lower_b(t, in);
 		return;
 	}
-	t_cold(t, COLD_TAKEN, x_jcc(&t->x, t_cond(t, in->a)), target(t, in));
+	t_branch(t, x_jcc(&t->x, t_cond(t, in->a)), target(t, in));
 	/* Not taken: the host's flags are as they were. */
 	t->hf = t_cond_hf(t, in->a);
 }
@@ -56,7 +68,7 @@ LOWER(cbz)
 		x_test(x, w, jit_map[in->rd], jit_map[in->rd]);
 	else
 		x_alu_mem_imm(x, w, X_CMP, g_mem(in->rd), 0);
-	t_cold(t, COLD_TAKEN, x_jcc(x, nonzero ? CC_NE : CC_E), target(t, in));
+	t_branch(t, x_jcc(x, nonzero ? CC_NE : CC_E), target(t, in));
 }
 
 LOWER(tbz)
@@ -69,9 +81,16 @@ LOWER(tbz)
 		x_test_imm8(x, r, 1u << in->a);
 	else
 		x_bt_imm(x, true, r, in->a);
-	t_cold(t, COLD_TAKEN,
-	    x_jcc(x, in->a < 8 ? (nonzero ? CC_NE : CC_E) : (nonzero ? CC_B : CC_AE)),
+	t_branch(t, x_jcc(x, in->a < 8 ? (nonzero ? CC_NE : CC_E) : (nonzero ? CC_B : CC_AE)),
 	    target(t, in));
+}
+
+bool
+jit_is_branch(const struct insn *in)
+{
+	lower_fn fn = jit_lowering[in->op].fn;
+
+	return (fn == lower_b || fn == lower_b_cond || fn == lower_cbz || fn == lower_tbz);
 }
 
 /* With FEAT_BTI a branch leaves its kind in PSTATE.BTYPE and is looked at again. */

@@ -158,14 +158,14 @@ t_cond(struct tr *t, unsigned cond)
  * Will anybody see NZCV as it is now? No, when it is written again before an
  * instruction that reads it, or that could fault or leave.
  */
-static bool
-flags_wanted(const struct tr *t)
+bool
+t_flags_wanted(const struct tr *t, unsigned i)
 {
 	unsigned end = t->start + JIT_BLOCK_MAX;
 
 	if (end > CODEPAGE_INSNS)
 		end = CODEPAGE_INSNS;
-	for (unsigned i = t->i + 1; i < end; i++) {
+	for (; i < end; i++) {
 		unsigned attr = jit_lowering[t->page->insn[i].op].attr;
 
 		if ((attr & A_READF) != 0 || (attr & A_PURE) == 0)
@@ -177,6 +177,7 @@ flags_wanted(const struct tr *t)
 }
 
 /* What the setter of flags reads, and what happens to it. */
+#define NO_VECTOR 255u /* V31 has the number of XZR */
 struct operands {
 	bool vector;
 	unsigned r[2];
@@ -187,7 +188,7 @@ static void
 see(const struct insn *in, struct operands *o)
 {
 	for (unsigned k = 0; k < 2; k++)
-		if (o->r[k] != REG_ZR &&
+		if (o->r[k] != (o->vector ? NO_VECTOR : REG_ZR) &&
 		    (o->vector ? writes_vector(in, o->r[k]) : writes_general(in, o->r[k])))
 			o->changed[k] = true;
 }
@@ -245,7 +246,7 @@ repeatable(const struct insn *in, struct operands *o, struct late *l)
 	if (fn == lower_fcmp) {
 		o->vector = true;
 		if ((in->word & 8) != 0) /* with zero */
-			o->r[1] = REG_ZR;
+			o->r[1] = NO_VECTOR;
 		return (true);
 	}
 	if (!imm && fn != lower_arith_flags && fn != lower_ands)
@@ -319,7 +320,7 @@ t_flags(struct tr *t, enum hf hf)
 	t->hf = hf;
 	if (!t->redo) {
 		t->late.at = LATE_NONE;
-		if (!flags_wanted(t) || put_off(t, hf))
+		if (!t_flags_wanted(t, t->i + 1) || put_off(t, hf))
 			return;
 	}
 	if (hf >= HF_FP) {

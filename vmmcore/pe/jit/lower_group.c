@@ -109,6 +109,9 @@ scan(struct tr *t, const struct insn *in, struct access *first, unsigned slot, i
 
 		if (fn == NULL || (jit_lowering[n->op].attr & A_LAST) != 0)
 			break;
+		/* Who comes from elsewhere has not looked. */
+		if (n != in && t->label[n - start])
+			break;
 		if ((class & 5) == 4) {
 			if (n != in && !decode(n, &a))
 				break;

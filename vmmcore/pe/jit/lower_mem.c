@@ -227,6 +227,7 @@ LOWER(sys)
 		t_handler(t, in);
 		return;
 	}
+	t_resolve(t); /* set_again() does not look further */
 	x_cmp8_mem_imm(x, PE_MEM(el), 0);
 	t_slow(t, CC_E);
 	x_const(x, RAX, HCR_TDZ);

@@ -19,6 +19,7 @@ LOWER(mrs)
 	const struct sysreg *r = sysreg_find(in->word >> 5 & 0xffff);
 	struct x86 *x = &t->x;
 
+	t_resolve(t); /* set_again() does not look further */
 	if (r == NULL) {
 		t_handler(t, in);
 		return;
