@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "insn_case.h"
+#include "pe/debug.h"
 #include "pe/a64_handlers.h"
 #include "pe/except.h"
 #include "pe/mmu.h"
@@ -173,6 +174,12 @@ void
 pe_sev(struct pe *pe)
 {
 	pe->event = true;
+}
+
+void
+debug_ss_advance(struct pe *pe)
+{
+	(void)pe; /* nothing steps here */
 }
 
 void
