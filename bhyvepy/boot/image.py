@@ -28,8 +28,6 @@ ALIGN = 2 * MIB
 
 _OLD_TEXT_OFFSET = 0x80000  # where image_size is 0 (Linux before 3.17)
 _PE_MACHINE_ARM64 = 0xAA64
-_PAGE_SIZES = ("any", "4 KiB", "16 KiB", "64 KiB")
-_GRANULES = ("any", "4 KiB")  # that our MMU has
 
 # Who built it: text that each kernel carries, and the form we call it.
 _BUILDERS = (
@@ -59,9 +57,6 @@ def parse(data: bytes, name: str) -> Header:
     head = Header(fields[2], fields[3], fields[4], fields[9])
     if head.flags & 1:
         raise LoadError(f"{name} is a big-endian kernel: only little-endian ones run here")
-    pages = _PAGE_SIZES[head.flags >> 1 & 3]
-    if pages not in _GRANULES:
-        raise LoadError(f"{name} is built for {pages} pages: use a kernel with 4 KiB pages")
     if head.text_offset >= IPA_LIMIT or head.image_size >= IPA_LIMIT:
         raise LoadError(
             f"{name} has a damaged header: text offset {head.text_offset:#x}, "

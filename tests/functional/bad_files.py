@@ -108,8 +108,6 @@ KERNELS: dict[str, bytes] = {
     "windows": magic(0, b"MZ\x90\0"),
     "text": b"#!/bin/sh\necho I am no kernel\n",
     "big-endian": image(flags=0xB),
-    "16k-pages": image(flags=0xC),
-    "64k-pages": image(flags=0xE),
     "text-offset": image(text_offset=1 << 63),
     "image-size": image(size=1 << 62),
     "image-over-ram": image(size=64 * MIB),

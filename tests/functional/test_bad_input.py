@@ -72,8 +72,6 @@ KERNEL_ROWS: list[Row] = [
     ("a-tree-as-kernel", "-k {d}/t-good vm", r"a device tree \(-t takes it\)"),
     ("unknown-format", "-k {d}/k-text vm", r"no known kernel format .*-l ADDR"),
     ("big-endian", "-k {d}/k-big-endian vm", r"is a big-endian kernel"),
-    ("16k-pages", "-k {d}/k-16k-pages vm", r"built for 16 KiB pages: use a kernel with 4 KiB"),
-    ("64k-pages", "-k {d}/k-64k-pages vm", r"built for 64 KiB pages: use a kernel with 4 KiB"),
     ("text-offset", "-k {d}/k-text-offset vm", r"damaged header: text offset 0x8000000000000000"),
     ("image-size", "-k {d}/k-image-size vm", r"damaged header: .*image size 0x4000000000000000"),
     (
