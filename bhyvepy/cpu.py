@@ -35,7 +35,8 @@ def parse_cpu(text: str) -> int:
 
 def has_feature(features: int, name: str) -> bool:
     """Is a feature, by its name in -o cpu=, in a set?"""
-    return bool(features >> feature_names().index(name) & 1)
+    names = feature_names()
+    return name in names and bool(features >> names.index(name) & 1)
 
 
 def describe(features: int) -> str:

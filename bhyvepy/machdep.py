@@ -125,11 +125,13 @@ def build_fdt(
     topology: tuple[int, int, int] | None = None,
     conduit: str = "hvc",
     gic: Gic = Gic(),
+    pmu: bool = False,
 ) -> bytes:
     """The tree for a load record, vCPUs (how many, or their MPIDR affinities) and devices.
 
     topology: sockets, cores of each, threads of each; None: nothing is said of it.
     conduit: how PSCI is called.
+    pmu: the CPUs have performance monitors.
     """
     affinities = mpidrs(cpus) if isinstance(cpus, int) else list(cpus)
     root = Node("")
@@ -149,6 +151,8 @@ def build_fdt(
     else:
         _gic(root, len(affinities), gic.its)
     _timer(root, (1 << len(affinities)) - 1 << 8 if gic.version == 2 else 0)
+    if pmu:
+        _pmu(root, (1 << len(affinities)) - 1 << 8 if gic.version == 2 else 0)
     stdout = _devices(root, aliases, devices)
     _chosen(chosen, rec, stdout)
     if not aliases.props:
@@ -270,6 +274,13 @@ def _timer(root: Node, cpu_mask: int) -> None:
     specs = [interrupt(intid) for intid in _TIMERS]
     node.set("interrupts", [cell for a, b, c in specs for cell in (a, b, c | cpu_mask)])
     node.set("always-on", True)
+
+
+def _pmu(root: Node, cpu_mask: int) -> None:
+    node = root.add("pmu")
+    node.set("compatible", "arm,armv8-pmuv3")
+    kind, number, flags = interrupt(layout.INTID_PMU)
+    node.set("interrupts", [kind, number, flags | cpu_mask])
 
 
 def _devices(root: Node, aliases: Node, devices: Iterable[Attached]) -> str:

@@ -41,7 +41,7 @@ from bhyvepy.bhyverun import Machine, SpiLine
 from bhyvepy.boot import record
 from bhyvepy.boot.options import MAX_BOOTARGS
 from bhyvepy.config import Config, parse_address, parse_cpuset, parse_size, topology
-from bhyvepy.cpu import describe, parse_cpu
+from bhyvepy.cpu import describe, has_feature, parse_cpu
 from bhyvepy.devices import registry, slots
 from bhyvepy.devices.base import CharDevice, Device, DeviceEnv, IrqLine, NoIrq, Port, no_attach
 from bhyvepy.devices.bvmconsole import BvmConsole
@@ -518,7 +518,13 @@ def _device_tree(
             machine.say(line)
     elif rec.dtb_room:
         blob = machdep.build_fdt(
-            rec, machine.cpus, attached, topology=shape, conduit=conduit, gic=gic
+            rec,
+            machine.cpus,
+            attached,
+            topology=shape,
+            conduit=conduit,
+            gic=gic,
+            pmu=has_feature(vm.features(), "pmuv3"),
         )
         vm.write_memory(rec.dtb_gpa, blob)
     return blob

@@ -10,7 +10,7 @@ import pytest
 from bhyvepy import cpu, vmmapi
 from bhyvepy.vmmapi import VM
 
-V8_0 = {"AES", "PMULL", "SHA1", "SHA256", "CRC32", "CSV2", "CSV3"}
+V8_0 = {"AES", "PMULL", "SHA1", "SHA256", "CRC32", "CSV2", "CSV3", "PMUv3"}
 
 
 @pytest.fixture

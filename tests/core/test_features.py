@@ -71,6 +71,7 @@ ID_FIELDS = {
     "WFxT": ("ID_AA64ISAR2_EL1", 0, 2, 0),
     "CSV2": ("ID_AA64PFR0_EL1", 56, 1, 0),
     "CSV3": ("ID_AA64PFR0_EL1", 60, 1, 0),
+    "PMUv3": ("ID_AA64DFR0_EL1", 8, 4, 0),
 }
 # What counts on another feature, whose absence takes this one away too.
 NEEDS = {

@@ -61,6 +61,20 @@ TDA = (
     *(f"DBG{r}{n}_EL1" for r in ("BVR", "BCR") for n in range(6)),
     *(f"DBG{r}{n}_EL1" for r in ("WVR", "WCR") for n in range(4)),
 )
+PMU_EL0 = (
+    *("PMCR_EL0", "PMCNTENSET_EL0", "PMCNTENCLR_EL0", "PMOVSCLR_EL0", "PMSWINC_EL0"),
+    *("PMSELR_EL0", "PMCEID0_EL0", "PMCEID1_EL0", "PMCCNTR_EL0", "PMXEVTYPER_EL0"),
+    *("PMXEVCNTR_EL0", "PMOVSSET_EL0", "PMCCFILTR_EL0"),
+    *(f"PM{r}{n}_EL0" for r in ("EVCNTR", "EVTYPER") for n in range(6)),
+)
+PMU = (*PMU_EL0, "PMUSERENR_EL0", "PMINTENSET_EL1", "PMINTENCLR_EL1")
+
+
+def but(name: str) -> tuple[str, ...]:
+    """The registers of the PMU at EL0 without one."""
+    return tuple(r for r in PMU_EL0 if r != name)
+
+
 PTIMER = ("CNTP_CTL_EL0", "CNTP_CVAL_EL0", "CNTP_TVAL_EL0")
 VTIMER = ("CNTV_CTL_EL0", "CNTV_CVAL_EL0", "CNTV_TVAL_EL0")
 PCT, VCT = ("CNTPCT_EL0", "CNTPCTSS_EL0"), ("CNTVCT_EL0", "CNTVCTSS_EL0")
@@ -100,6 +114,10 @@ CONTROLS = {
     "MDCR.TDRA": Control(MDCR, 0, 1 << 11, TDRA),
     "MDCR.TDOSA": Control(MDCR, 0, 1 << 10, TDOSA),
     "MDCR.TDE": Control(MDCR, 0, 1 << 8, (*TDA, *TDRA, *TDOSA)),
+    "MDCR.TPM": Control(MDCR, 0, 1 << 6, PMU),
+    "MDCR.TPMCR": Control(MDCR, 0, 1 << 5, ("PMCR_EL0",)),
+    "PMUSERENR": Control("PMUSERENR_EL0", 0xF, 0, PMU_EL0, 1, els=(0,)),
+    "PMUSERENR.SW": Control("PMUSERENR_EL0", 0xD, 0, but("PMSWINC_EL0"), 1, els=(0,)),
     "MDSCR.TDCC": Control("MDSCR_EL1", 0, 1 << 12, DCC, 1, els=(0,)),
     "CNTHCTL.EL1PCTEN": Control("CNTHCTL_EL2", 1, 0, PCT),
     "CNTHCTL.EL1PCEN": Control("CNTHCTL_EL2", 2, 0, PTIMER),
@@ -121,6 +139,7 @@ def permissive(rig: Rig) -> Guest:
     g = Guest(rig, sctlr=1 << 15 | 1 << 9 | 1 << 14 | 1 << 16 | 1 << 18 | 1 << 26)
     rig.put("CNTKCTL_EL1", 0x303)
     rig.put("CNTHCTL_EL2", 3)
+    rig.put("PMUSERENR_EL0", 0xF)
     return g
 
 

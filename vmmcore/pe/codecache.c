@@ -191,5 +191,6 @@ op_page_end(struct pe *pe, const struct insn *in)
 {
 	(void)in;
 	pe->pc = pe->pc_page + 4096;
+	pe->count.insns--; /* it is none */
 	return (INSN_BRANCH);
 }

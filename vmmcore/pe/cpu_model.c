@@ -44,8 +44,8 @@ static const struct {
 };
 
 /* Armv8.0. Not speculating has no extension, but the guest wants to know. */
-#define V8_0 (F(AES) | F(PMULL) | F(SHA1) | F(SHA256) | F(CRC32) | F(CSV2) | F(CSV3))
-/* The r4p1 TRM's ID registers, without RAS, LOR, SPE and the PMU. */
+#define V8_0 (F(AES) | F(PMULL) | F(SHA1) | F(SHA256) | F(CRC32) | F(CSV2) | F(CSV3) | F(PMUv3))
+/* The r4p1 TRM's ID registers, without RAS, LOR and SPE. */
 #define NEOVERSE_N1                                                                             \
 	(V8_0 | F(LSE) | F(RDM) | F(FP16) | F(DotProd) | F(LRCPC) | F(DPB) | F(PAN) | F(PAN2) | \
 	    F(UAO) | F(HAFDBS) | F(XNX) | F(IESB) | F(SSBS) | F(VHE))

@@ -111,10 +111,20 @@ pe_exception_far(
 	return (pe_exception(pe, target, ec, iss, ret));
 }
 
+/*
+ * Classes that an instruction raises in place of being executed: the run loop
+ * counts it nevertheless. (The others come with a fetch, or after SVC and HVC.)
+ */
+static const uint64_t not_retired = BIT(EC_UNKNOWN) | BIT(EC_WFX) | BIT(EC_FP) | BIT(EC_PAC) |
+				    BIT(EC_SMC64) | BIT(EC_SYSREG) | BIT(EC_DABT_LOWER) |
+				    BIT(EC_SP_ALIGN) | BIT(EC_WATCH_LOWER) | BIT(EC_BRK64);
+
 int
 pe_exception(struct pe *pe, unsigned target, unsigned ec, uint32_t iss, uint64_t ret)
 {
 	target = pe_route(pe, target);
+	if (ec < 64 && (not_retired >> ec & 1) != 0)
+		pe->count.insns--;
 	/* The classes that come in a "lower" and a "same level" form. */
 	if (target == pe->el &&
 	    (ec == EC_IABT_LOWER || ec == EC_DABT_LOWER || ec == EC_BKPT_LOWER ||

@@ -70,6 +70,8 @@ phys_pending(struct pe *pe)
 
 	if (unlikely(g->dirty))
 		gic_virt_update(pe);
+	if (pe->pmu.line)
+		p |= UINT32_C(1) << PE_PPI_PMU;
 	if (g->maint)
 		p |= UINT32_C(1) << PE_PPI_MAINT;
 	if (pe->pins.kick != NULL && atomic_load_explicit(pe->pins.kick, memory_order_acquire) != 0)

@@ -28,10 +28,11 @@ static const struct id_field id_fields[] = {
 	{ SR_ID_AA64PFR0_EL1, 60, 1, F(CSV3) },
 	{ SR_ID_AA64PFR1_EL1, 0, 1, F(BTI) },
 	{ SR_ID_AA64PFR1_EL1, 4, 2, F(SSBS) },
-	{ SR_ID_AA64DFR0_EL1, 0, 6, ALWAYS },  /* Armv8 debug */
-	{ SR_ID_AA64DFR0_EL1, 12, 5, ALWAYS }, /* 6 breakpoints */
-	{ SR_ID_AA64DFR0_EL1, 20, 3, ALWAYS }, /* 4 watchpoints */
-	{ SR_ID_AA64DFR0_EL1, 28, 1, ALWAYS }, /* 2 of them context-aware */
+	{ SR_ID_AA64DFR0_EL1, 0, 6, ALWAYS },   /* Armv8 debug */
+	{ SR_ID_AA64DFR0_EL1, 8, 4, F(PMUv3) }, /* PMUv3p1 */
+	{ SR_ID_AA64DFR0_EL1, 12, 5, ALWAYS },  /* 6 breakpoints */
+	{ SR_ID_AA64DFR0_EL1, 20, 3, ALWAYS },  /* 4 watchpoints */
+	{ SR_ID_AA64DFR0_EL1, 28, 1, ALWAYS },  /* 2 of them context-aware */
 	{ SR_ID_AA64ISAR0_EL1, 4, 1, F(AES) },
 	{ SR_ID_AA64ISAR0_EL1, 4, 2, F(PMULL) },
 	{ SR_ID_AA64ISAR0_EL1, 8, 1, F(SHA1) },

@@ -9,6 +9,7 @@
 #include "pe/gic_cpuif.h"
 #include "pe/jit/jit.h"
 #include "pe/mmu.h"
+#include "pe/pmu.h"
 #include "pe/sysreg.h"
 #include "pe/timer.h"
 
@@ -93,6 +94,7 @@ pe_reset(struct pe *pe)
 	pe->sr[SR_VMPIDR_EL2] = pe->cfg.mpidr;
 	pe_timer_reset(pe);
 	gic_reset(pe);
+	pmu_reset(pe);
 	mmu_flush_all(pe);
 	codecache_drop_all(pe);
 	pe->mmu->stale = true;

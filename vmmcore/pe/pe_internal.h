@@ -158,6 +158,19 @@ struct pe_debug {
 struct gic_cpuif; /* gic_cpuif.h */
 struct pe_timer;  /* timer.h */
 
+/* The performance monitors (pmu.c). */
+#define PMU_SOURCES 9
+struct pe_pmu {
+	bool on;    /* a counter counts */
+	bool each;  /* an event asks what each instruction is */
+	bool line;  /* overflow interrupt */
+	uint8_t el; /* who has run since `seen` */
+	bool again; /* an instruction at again_pc is run again */
+	uint64_t again_pc;
+	uint64_t loads, stores, branches;
+	uint64_t seen[PMU_SOURCES];
+};
+
 struct pe {
 	/*
 	 * x[31] reads zero, x[32] is the current SP, x[33] takes writes to XZR;
@@ -212,6 +225,7 @@ struct pe {
 	bool alone;      /* pe_set_alone() */
 	uint64_t code_epoch_seen;
 	struct pe_counters count;
+	struct pe_pmu pmu;
 	struct pe_gpr gpr; /* what pe_gpr() shows while the PE is at EL2 */
 };
 

@@ -14,6 +14,7 @@
 #include "pe/gic_cpuif.h"
 #include "pe/jit/jit.h"
 #include "pe/mmu.h"
+#include "pe/pmu.h"
 
 /* Take the most urgent interrupt that is not masked. True: one was taken. */
 static bool
@@ -98,12 +99,15 @@ static int
 run_slow(struct pe *pe, struct codepage *page, struct insn *in)
 {
 	const struct insn *first = in;
+	uint64_t before;
 	bool ss;
 	int r;
 
 	for (;; in++) {
-		if (in == &page->end)
+		if (in == &page->end) {
+			pe->count.insns++;
 			return (a64_handler[in->op](pe, in));
+		}
 		if ((pe->mmu->fetch_slow & SLOW_UNCACHED) != 0) {
 			unsigned i = (unsigned)(in - page->insn);
 
@@ -115,8 +119,10 @@ run_slow(struct pe *pe, struct codepage *page, struct insn *in)
 		    debug_break(pe, pe_pc(pe, in)) != 0)
 			return (INSN_EXC);
 		ss = (pe->pstate & PS_SS) != 0;
+		before = pe->count.insns;
 		r = a64_handler[in->op](pe, in);
-		pe->count.insns++;
+		if (++pe->count.insns != before && pe->pmu.each)
+			pmu_saw(pe, in->word);
 		if (unlikely(pe->debug.step)) {
 			if (r == INSN_NEXT)
 				pe->pc = pe_pc(pe, in) + 4;
@@ -138,15 +144,19 @@ execute(struct pe *pe)
 	for (;;) {
 		if (unlikely(pe->debug.step) && !pe->exit)
 			(void)debug_step_pending(pe);
+		if (unlikely(pe->pmu.on))
+			pmu_sync(pe);
 		if (unlikely(pe->slice <= 0))
 			poll(pe);
 		if (unlikely(pe->exit))
 			return;
+		if (unlikely(pe->pmu.on))
+			pmu_before_run(pe);
 		page = mmu_fetch(pe);
 		if (unlikely(page == NULL))
 			continue;
 		in = &page->insn[(pe->pc & 0xfff) >> 2];
-		if (unlikely(pe->mmu->fetch_slow != 0 || pe->debug.step)) {
+		if (unlikely(pe->mmu->fetch_slow != 0 || pe->debug.step || pe->pmu.each)) {
 			if (run_slow(pe, page, in) == INSN_BRANCH)
 				pe->slice -= 8;
 			continue;

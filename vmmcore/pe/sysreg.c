@@ -13,6 +13,7 @@
 #include "pe/except.h"
 #include "pe/gic_cpuif.h"
 #include "pe/mmu.h"
+#include "pe/pmu.h"
 #include "pe/sysreg_fn.h"
 #include "pe/timer.h"
 
@@ -183,6 +184,8 @@ pe_insn_mrs(struct pe *pe, const struct insn *in)
 
 	if (check_access(pe, in, r, false) != 0)
 		return (INSN_EXC);
+	if (unlikely((r->acc & SR_EXACT) != 0) && !pmu_exact(pe, in))
+		return (INSN_EXC);
 	if (pe->el == 2)
 		r = sysreg_at_el2(pe, r);
 	pe->x[in->rd] = sysreg_read(pe, r);
@@ -205,6 +208,14 @@ pe_insn_msr(struct pe *pe, const struct insn *in)
 
 	if (check_access(pe, in, r, true) != 0)
 		return (INSN_EXC);
+	if (unlikely((r->acc & SR_EXACT) != 0)) {
+		if (!pmu_exact(pe, in))
+			return (INSN_EXC);
+		/* This one is for who counts from here on. */
+		sysreg_write(pe, r, pe->x[in->rd]);
+		pe->pc = pc + 4;
+		return (INSN_EXC);
+	}
 	if (pe->el == 2)
 		r = sysreg_at_el2(pe, r);
 	sysreg_write(pe, r, pe->x[in->rd]);

@@ -9,7 +9,8 @@
  *	rd,wr  functions, or NULL for plain storage in pe->sr[SR_name]
  *	trap   function that says who takes an access, or NULL
  *
- * Groups with their own files include here: sysreg_gic.def, sysreg_timer.def.
+ * Groups with their own files include here: sysreg_gic.def, sysreg_timer.def,
+ * sysreg_pmu.def.
  */
 #ifndef PE_SYSREG_H
 #define PE_SYSREG_H
@@ -27,13 +28,16 @@
 #define SR_RO1 (SR_R1 | SR_R2)
 #define SR_WO1 (SR_W1 | SR_W2)
 #define SR_RW0 (SR_R0 | SR_W0 | SR_RW1)
+#define SR_WO0 (SR_W0 | SR_WO1)
+/* What it says depends on how many instructions were executed (pmu.h). */
+#define SR_EXACT 64u
 #define SR_RO0 (SR_R0 | SR_RO1)
 
 struct sysreg {
 	const char *name;
-	uint16_t enc; /* PE_SYSREG() */
-	uint16_t sr;  /* SR_name */
-	uint8_t acc;
+	uint16_t enc;    /* PE_SYSREG() */
+	uint16_t sr;     /* SR_name */
+	uint8_t acc;     /* and SR_EXACT */
 	uint8_t feature; /* PE_FEAT_x + 1: only there with it; 0: always */
 	uint64_t reset, wmask;
 	uint64_t (*rd)(struct pe *, const struct sysreg *);

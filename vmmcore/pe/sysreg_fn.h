@@ -66,6 +66,27 @@ SR_WR(wr_claimclr);
 SR_RD(rd_el12);
 SR_WR(wr_el12);
 
+/* pmu.c */
+SR_RD(pmu_rd_cr);
+SR_RD(pmu_rd_bits);
+SR_RD(pmu_rd_ceid);
+SR_RD(pmu_rd_counter);
+SR_RD(pmu_rd_xtype);
+SR_RD(pmu_rd_xcounter);
+SR_RD(pmu_rd_type);
+SR_WR(pmu_wr_cr);
+SR_WR(pmu_wr_set);
+SR_WR(pmu_wr_clr);
+SR_WR(pmu_wr_swinc);
+SR_WR(pmu_wr_selr);
+SR_WR(pmu_wr_userenr);
+SR_WR(pmu_wr_counter);
+SR_WR(pmu_wr_xtype);
+SR_WR(pmu_wr_xcounter);
+SR_WR(pmu_wr_type);
+SR_WR(wr_mdcr);
+SR_TRAP(trap_pmu);
+
 /* sysreg_trap.c */
 SR_TRAP(trap_tid1);
 SR_TRAP(trap_tid2);

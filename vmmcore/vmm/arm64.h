@@ -57,6 +57,8 @@ struct vie_seq {
 	struct vie_access acc[VIE_MAXACC];
 };
 
+#define VMM_PMU_REGS 20
+
 /* What the next vm_run() has to complete. */
 enum {
 	PENDING_NONE = 0,
@@ -76,6 +78,9 @@ struct hypctx {
 	struct vtimer_cpu vtimer_cpu;
 	struct vgic_v3_regs vgic_v3_regs;
 	struct vgic_v3_cpu vgic_cpu;
+
+	uint64_t pmu[VMM_PMU_REGS]; /* while no PE has them (vmm_pmu.c) */
+	uint32_t pmu_gen;           /* of resets */
 
 	uint32_t vcpuid;
 	uint32_t dbg_oslock;

@@ -340,10 +340,12 @@ enter_guest(struct run *r)
 	vgic_flush_hwstate(hypctx);
 	vcpu_turn(hypctx);
 	vmm_debug_enter(hypctx);
+	vmm_pmu_enter(r->pcpu, hypctx);
 	type = vmm_enter_guest(r->pcpu, r->hyp, hypctx);
 	vmm_debug_leave(hypctx);
 	vgic_sync_hwstate(hypctx);
 	vtimer_sync_hwstate(hypctx, sys_counter());
+	vmm_pmu_leave(r->pcpu, hypctx);
 	vcpu_paid(hypctx);
 	return (handle_exit(r, type));
 }

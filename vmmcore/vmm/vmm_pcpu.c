@@ -246,6 +246,7 @@ pcpu_get(struct vm *vm, int vcpu, struct pcpu **pcpup)
 			error = ENOMEM;
 			goto out;
 		}
+		vmm_pmu_save(p);
 		if (p->vm != vm)
 			(void)pe_sys(p->pe, IC_IALLU, 0);
 		p->vm = vm;
@@ -294,6 +295,7 @@ pcpu_forget(struct vm *vm)
 	for (struct pcpu *p = pcpus; p != NULL; p = p->next) {
 		if (p->vm != vm)
 			continue;
+		vmm_pmu_save(p);
 		(void)pe_sys(p->pe, IC_IALLU, 0);
 		p->vm = NULL;
 		p->ctx = NULL;

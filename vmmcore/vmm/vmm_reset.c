@@ -26,9 +26,12 @@
  *	TDOSA	OS lock and double lock trap
  *	TDRA	debug ROM addresses trap
  *	TPMS, TTRF	statistical profiling and trace filter trap
+ *	HPMN, HPMD	the performance monitors are the guest's, and do not count EL2
  */
 #define MDCR_GUEST \
 	((UINT64_C(1) << 10) | (UINT64_C(1) << 11) | (UINT64_C(1) << 14) | (UINT64_C(1) << 19))
+
+#define MDCR_PMU (UINT64_C(6) | (UINT64_C(1) << 17))
 
 /* CPTR_EL2: RES1 (TZ among it: SVE traps), trace traps, FP and CPACR do not. */
 #define CPTR_NVHE (UINT64_C(0x33ff) | (UINT64_C(1) << 20))
@@ -57,6 +60,9 @@ vm_reset_ctx(struct hyp *hyp, struct hypctx *hypctx)
 	if (hyp->user_sysregs != 0)
 		hypctx->hcr_el2 |= HCR_TIDCP;
 	hypctx->mdcr_el2 = MDCR_GUEST;
+	if (((hyp->features >> PE_FEAT_PMUv3) & 1) != 0)
+		hypctx->mdcr_el2 |= MDCR_PMU;
+	vmm_pmu_reset(hypctx);
 	hypctx->cptr_el2 = hyp->vhe != 0 ? CPTR_VHE : CPTR_NVHE;
 	hypctx->vpidr_el2 = VPIDR_GUEST;
 	hypctx->vmpidr_el2 = (UINT64_C(1) << 31) | vgic_vcpu_affinity(hypctx->vcpuid);

@@ -194,6 +194,14 @@ void hypctx_inject_undef(struct hypctx *hypctx);
 /* fsc: DFSC/IFSC; external abort 0x10. */
 void hypctx_inject_abort(struct hypctx *hypctx, bool insn, unsigned fsc, uint64_t far);
 
+/*
+ * vmm_pmu.c: a core's reset; the PE is taken from its vCPU or this process; around
+ * an entry.
+ */
+void vmm_pmu_reset(struct hypctx *hypctx);
+void vmm_pmu_save(struct pcpu *pcpu);
+void vmm_pmu_enter(struct pcpu *pcpu, struct hypctx *hypctx);
+void vmm_pmu_leave(struct pcpu *pcpu, struct hypctx *hypctx);
 /* vmm_debug.c: around an entry; a step was done by emulation; is one over? */
 void vmm_debug_enter(struct hypctx *hypctx);
 void vmm_debug_leave(struct hypctx *hypctx);
@@ -217,11 +225,13 @@ void sysreg_resume(struct hypctx *hypctx, uint64_t data);
 /* vmm_pcpu.c: the PEs of this process and its VMIDs. */
 struct pcpu {
 	struct pe *pe;
-	struct hypctx *host; /* host state while a guest runs */
-	struct vm *vm;       /* whose memory the pins reach */
-	struct hypctx *ctx;  /* whom it runs */
-	uint64_t ctx_pa;     /* its physical address */
-	struct vcpu *owner;  /* who comes back to it */
+	struct hypctx *host;   /* host state while a guest runs */
+	struct vm *vm;         /* whose memory the pins reach */
+	struct hypctx *ctx;    /* whom it runs */
+	uint64_t ctx_pa;       /* its physical address */
+	struct hypctx *pmu_of; /* whose PMU registers the PE has, NULL: nobody's */
+	uint32_t pmu_gen;
+	struct vcpu *owner; /* who comes back to it */
 	bool busy;
 	uint32_t vmid; /* in use while busy */
 	uint64_t features;

@@ -99,6 +99,7 @@ vgic_cpuinit(struct hypctx *hypctx)
 				cpu->irq[n].enabled = cpu->irq[n].edge = 1;
 		}
 		cpu->irq[GT_VIRT_IRQ].hw = 1;
+		cpu->irq[PMU_IRQ].hw = ((hyp->features >> PE_FEAT_PMUv3) & 1) != 0;
 		cpu->waker = 1;
 		cpu->present = 1;
 	}

@@ -636,7 +636,7 @@ vgic_v3_restore(struct pe *pe, struct hypctx *hypctx)
 {
 	struct vgic_v3_cpu *cpu = &hypctx->vgic_cpu;
 	struct vgic_v3_regs *regs = &hypctx->vgic_v3_regs;
-	const struct vgic_v3_irq *vt = &cpu->irq[GT_VIRT_IRQ];
+	static const uint32_t hw[] = { GT_VIRT_IRQ, PMU_IRQ };
 	uint32_t i;
 	bool ours;
 
@@ -648,12 +648,17 @@ vgic_v3_restore(struct pe *pe, struct hypctx *hypctx)
 	pe_msr(pe, ICH_HCR_EL2, regs->ich_hcr_el2);
 
 	/*
-	 * The physical virtual-timer interrupt is active for as long as the
-	 * guest's one is pending or active: no exit for what is known, and the
-	 * guest's end of interrupt re-arms it. Without a vGIC nobody wants it.
+	 * The physical interrupt of the virtual timer, or of the PMU, is active for
+	 * as long as the guest's one is pending or active: no exit for what is known,
+	 * and the guest's end of interrupt re-arms it. Without a vGIC nobody wants it.
 	 */
-	ours = !vgic_is_attached(hypctx_hyp(hypctx)) || vt->level || vt->active || vt->in_lr != 0;
-	pe_gicr_set_active(pe, UINT32_C(1) << GT_VIRT_IRQ, ours);
+	for (i = 0; i < sizeof(hw) / sizeof(hw[0]); i++) {
+		const struct vgic_v3_irq *irq = &cpu->irq[hw[i]];
+
+		ours = !vgic_is_attached(hypctx_hyp(hypctx)) || irq->level || irq->active ||
+		       irq->in_lr != 0;
+		pe_gicr_set_active(pe, UINT32_C(1) << hw[i], ours);
+	}
 }
 
 void
@@ -697,8 +702,8 @@ vgic_host_irq(struct pe *pe)
 	if (intid >= 1020)
 		return (1023);
 	pe_msr(pe, ICC_EOIR1_EL1, intid);
-	/* the virtual timer stays active: it is the guest's to end */
-	if (intid != GT_VIRT_IRQ)
+	/* the virtual timer and the PMU stay active: they are the guest's to end */
+	if (intid != GT_VIRT_IRQ && intid != PMU_IRQ)
 		pe_msr(pe, ICC_DIR_EL1, intid);
 	return ((uint32_t)intid);
 }

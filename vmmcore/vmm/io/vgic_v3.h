@@ -43,6 +43,7 @@ struct pe;
 #define VGIC_SUMS ((VGIC_WORDS + 63) / 64)
 
 /* GICv3 interrupts the vtimer owns. */
+#define PMU_IRQ 23u
 #define GT_VIRT_IRQ 27u
 #define GT_PHYS_NS_IRQ 30u
 
