@@ -258,3 +258,13 @@ def test_user_access(rig: Rig) -> None:
                 assert got.target == 0, (name, user)
                 continue
             assert (got.target, got.esr >> 26) == (1, EC_SYSREG), (name, user)
+
+
+def test_branches_inside_of_a_block(rig: Rig) -> None:
+    """What a forward branch leaves out is not counted."""
+    g = Counting(rig, INST)
+    skip = 0xB5000061  # cbnz x1, .+12
+    loop = (NOP, skip, NOP, NOP, SUBS_X0, 0x54FFFF61)  # b.ne to the first
+    for x1, each in ((0, 6), (1, 4)):
+        for n in (1, 2, 500, 20000):
+            assert g.between(*loop, x0=n, x1=x1) == n * each + 1, (x1, n)
