@@ -42,6 +42,8 @@ KERNELS: dict[str, str] = {
     "6.12-cloud": "linux-image-6.12-cloud-arm64",
     "6.1": "linux-image-arm64",
     "6.12": "linux-image-6.12-arm64",
+    "6.12-16k": "linux-image-6.12-arm64-16k",  # pages of 16 KiB
+    "6.12-rt": "linux-image-6.12-rt-arm64",  # PREEMPT_RT
 }
 BUSYBOX = "busybox-static"
 

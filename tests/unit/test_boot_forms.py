@@ -228,6 +228,12 @@ def test_bad_image_headers(kw: dict[str, int], text: str) -> None:
     refused(image(**kw), text)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("flags", [0x8, 0xA, 0xC, 0xE])
+def test_kernels_of_every_page_size_load(flags: int) -> None:
+    """Pages of 4, 16 or 64 KiB, or not said: the CPU has all three granules."""
+    plan.plan(image(flags=flags), options())
+
+
 # -- plain ELF -------------------------------------------------------------------
 
 
