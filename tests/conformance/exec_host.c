@@ -238,14 +238,21 @@ exec_run(struct conf_state *s, uint64_t va)
 static bool
 choose_engine(const char *name, struct pe_config *cfg)
 {
-	if (strcmp(name, "jit") == 0) {
-		/* From the first time on; blocks of all lengths. */
-		cfg->jit = true;
-		cfg->jit_threshold = 1;
-		cfg->jit_perf = getenv("CONF_PERF") != NULL;
-		return (true);
-	}
-	return (strcmp(name, "interp") == 0);
+	if (strncmp(name, "jit", 3) != 0)
+		return (strcmp(name, "interp") == 0);
+	/* From the first time on. */
+	cfg->jit = true;
+	cfg->jit_threshold = 1;
+	cfg->jit_perf = getenv("CONF_PERF") != NULL;
+	if (strcmp(name, "jit-single") == 0) /* all of its state is seen between two instructions */
+		cfg->jit_block = 1;
+	if (strcmp(name, "jit-forced") == 0 || strcmp(name, "jit-single") == 0)
+		cfg->jit_forced = true;
+	else if (strcmp(name, "jit-small") == 0) /* full all the time */
+		cfg->jit_memory = 256 << 10;
+	else
+		return (strcmp(name, "jit") == 0);
+	return (true);
 }
 
 int
@@ -264,7 +271,9 @@ main(int argc, char **argv)
 		argv += 2;
 	}
 	if (!choose_engine(engine != NULL ? engine : "interp", &cfg)) {
-		fprintf(stderr, "no engine '%s'; there are interp and jit\n", engine);
+		fprintf(stderr,
+		    "no engine '%s'; there are interp, jit, jit-single, jit-forced and jit-small\n",
+		    engine);
 		return (2);
 	}
 	build_memory();

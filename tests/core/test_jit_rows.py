@@ -85,6 +85,16 @@ def test_blocks_translated_are_as_interpreted(host: str, tmp_path: Path) -> None
     assert len({*interp}) > BLOCKS // 2
 
 
+@pytest.mark.parametrize("engine", ["jit-single", "jit-forced", "jit-small"])
+def test_blocks_under_forced_settings_are_as_interpreted(engine: str, tmp_path: Path) -> None:
+    """The same when translated code is left behind every instruction or block and nothing stays
+    in the TLB, and when the code memory is full all the time."""
+    args = ("block", 3, 4, 0, BLOCKS // 3)
+    program, out = executor("all"), tmp_path / "out"
+    interp, jit = (hashes(program, name, out, *args) for name in ("interp", engine))
+    assert [i for i, (a, b) in enumerate(zip(interp, jit, strict=True)) if a != b] == []
+
+
 def test_accesses_that_share_a_translation_are_as_interpreted(tmp_path: Path) -> None:
     """Loads and stores near each other, over page boundaries and moving bases, do the same."""
     out = conf_build.build_dir()

@@ -97,8 +97,10 @@ struct pe_config {
 	bool jit;           /* translate to host code where the host can */
 	bool jit_perf;      /* and describe it in a file for perf (jit_perf.c) */
 	/* For tests, 0: the usual. Executions before translation, instructions
-	   in a block, bytes of code memory (at least 256 KiB). */
+	   in a block, bytes of code memory (at least 256 KiB); leave translated
+	   code, poll and forget all translations behind every block. */
 	unsigned jit_threshold, jit_block;
+	bool jit_forced;
 	size_t jit_memory;
 };
 

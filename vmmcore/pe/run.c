@@ -72,6 +72,10 @@ poll(struct pe *pe)
 	bool poked;
 
 	pe->slice = PE_SLICE;
+	if (unlikely(pe->cfg.jit_forced)) {
+		pe->slice = 1;
+		mmu_flush_all(pe);
+	}
 	pe->count.polls++;
 	(void)cluster_serve(pe);
 	epoch = pe->pins.code_epoch == NULL

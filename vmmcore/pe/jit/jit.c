@@ -616,16 +616,13 @@ emit_loop_body(struct tr *t)
 	emit_body(t);
 }
 
+/* Translate at most block_max instructions: the code, or NULL when something was too much. */
 static uint8_t *
-translate(struct pe *pe, struct codepage *page, unsigned start)
+translate_block(struct pe *pe, struct codepage *page, unsigned start)
 {
 	struct jit *j = pe->jit;
 	struct tr t;
 
-	if (j->free + ROOM > j->rw + j->size) {
-		codecache_drop_all(pe);
-		return (NULL);
-	}
 	memset(&t, 0, offsetof(struct tr, cold));
 	t.x.p = j->free;
 	t.x.end = j->rw + j->size;
@@ -638,8 +635,6 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	t.known = REG_ZR;
 	t.late.at = LATE_NONE;
 	v_forget(&t);
-	for (unsigned i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
-		codecache_decode(pe, page, i);
 	find_labels(&t);
 	emit_body(&t);
 	emit_loop_body(&t);
@@ -654,6 +649,29 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 		    (size_t)(t.x.p - t.entry));
 	j->free = (uint8_t *)(((uintptr_t)t.x.p + 15) & ~(uintptr_t)15);
 	return (t.entry);
+}
+
+/* NULL: everything was dropped. */
+static uint8_t *
+translate(struct pe *pe, struct codepage *page, unsigned start)
+{
+	struct jit *j = pe->jit;
+	unsigned block_max = j->block_max;
+	uint8_t *code = NULL;
+
+	if (j->free + ROOM <= j->rw + j->size) {
+		for (unsigned i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
+			codecache_decode(pe, page, i);
+		code = translate_block(pe, page, start);
+		if (code == NULL) { /* more out-of-line code than there is room for */
+			j->block_max = block_max < 8 ? block_max : 8;
+			code = translate_block(pe, page, start);
+			j->block_max = block_max;
+		}
+	}
+	if (code == NULL)
+		codecache_drop_all(pe);
+	return (code);
 }
 
 int

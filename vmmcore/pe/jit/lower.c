@@ -200,5 +200,10 @@ t_goto(struct tr *t, int32_t off)
 		return;
 	}
 	t_count(t);
+	if (t->pe->cfg.jit_forced) {
+		t_pc(t, RAX, off);
+		x_patch(x, x_jmp(x), t->j->leave_pc);
+		return;
+	}
 	jump_entry(t, (uint32_t)off);
 }
