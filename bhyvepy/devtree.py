@@ -12,11 +12,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-
-import fdt
+from typing import TYPE_CHECKING
 
 from bhyvepy.devices.base import DtValue
 from bhyvepy.errors import LoadError
+
+if TYPE_CHECKING:
+    import fdt
 
 MAGIC = 0xD00DFEED
 VERSION = 17
@@ -127,6 +129,8 @@ def pairs(node: Node, name: str, addr_cells: int, size_cells: int) -> list[tuple
 
 def write(tree: Tree) -> bytes:
     """The blob, version 17. What the package wrote is read back before it is believed."""
+    import fdt  # bhyveload does without
+
     out = fdt.FDT(entries=[{"address": a, "size": s} for a, s in tree.reserved])
     out.root = _package_node(tree.root, "/")
     blob = bytes(out.to_dtb(version=VERSION, last_comp_version=_COMPATIBLE_VERSION))
@@ -136,6 +140,8 @@ def write(tree: Tree) -> bytes:
 
 
 def _package_node(node: Node, name: str) -> fdt.Node:
+    import fdt
+
     out = fdt.Node(name)
     for key, value in node.props.items():
         out.append(fdt.PropBytes(key, data=value) if value else fdt.Property(key))

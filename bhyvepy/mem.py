@@ -12,7 +12,6 @@ lies (layout.py).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import mmap
 import os
@@ -156,6 +155,8 @@ class GuestMemory:
 
     def lock(self) -> None:
         """Keep all of it in the host's memory for as long as it is mapped here (mlock(2))."""
+        import ctypes  # takes long to load, and only -S wants it
+
         libc = ctypes.CDLL(None, use_errno=True)
         for seg in self._segments.values():
             at = int(ffi.cast("uintptr_t", ffi.from_buffer(seg.map)))

@@ -9,9 +9,9 @@ not need and a bad file could make costly. Not for FreeBSD's rules (freebsd.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
-
-from elftools.elf.structs import ELFStructs
+from typing import Any
 
 from bhyvepy.boot.arena import Arena
 from bhyvepy.boot.options import Kernel, LoadOptions, Placement
@@ -26,9 +26,16 @@ _ET_EXEC, _ET_DYN = 2, 3
 _PF_X = 1
 _KERNEL_VA = 0xFFFF << 48  # addresses that only a kernel's own page tables give
 
-_PHDR = ELFStructs(little_endian=True, elfclass=64)
-_PHDR.create_basic_structs()
-_PHDR.create_advanced_structs()
+
+@cache
+def _structs() -> Any:
+    """pyelftools' structures, loaded when the first ELF file comes."""
+    from elftools.elf.structs import ELFStructs
+
+    structs = ELFStructs(little_endian=True, elfclass=64)
+    structs.create_basic_structs()
+    structs.create_advanced_structs()
+    return structs
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ def parse(data: bytes, name: str) -> ElfFile:
     interpreter = b""
     for index in range(phnum):
         at = phoff + index * _PHDR_SIZE
-        head = _PHDR.Elf_Phdr.parse(data[at : at + _PHDR_SIZE])
+        head = _structs().Elf_Phdr.parse(data[at : at + _PHDR_SIZE])
         if head.p_type not in ("PT_LOAD", "PT_INTERP"):
             continue
         if head.p_offset + head.p_filesz > len(data):

@@ -9,16 +9,16 @@ EFI. Not for what is inside (image.py).
 
 from __future__ import annotations
 
-import lzma
-import shutil
 import struct
-import subprocess
-import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from bhyvepy.boot import source
 from bhyvepy.boot.options import LoadOptions, human
 from bhyvepy.errors import LoadError, printable
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 _HEADER = struct.Struct("<4s4sII8x32s")
 
@@ -50,6 +50,8 @@ def unpack(data: bytes, opts: LoadOptions) -> bytes:
 
 
 def _xz(data: bytes, name: str, limit: int) -> bytes:
+    import lzma
+
     stream = lzma.LZMADecompressor()
     try:
         out = stream.decompress(data, limit + 1)
@@ -64,6 +66,10 @@ def _xz(data: bytes, name: str, limit: int) -> bytes:
 
 def _zstd(data: bytes, name: str, limit: int) -> bytes:
     """By the zstd program: Python's library has it from 3.14 on."""
+    import shutil
+    import subprocess
+    import threading
+
     tool = shutil.which("zstd")
     if tool is None:
         raise LoadError(
@@ -92,7 +98,7 @@ def _zstd(data: bytes, name: str, limit: int) -> bytes:
     return bytes(out)
 
 
-def _feed(proc: subprocess.Popen[bytes], data: bytes) -> None:
+def _feed(proc: Popen[bytes], data: bytes) -> None:
     assert proc.stdin is not None
     try:
         proc.stdin.write(data)
