@@ -197,6 +197,7 @@ emit_fixed(struct jit *j)
 
 	/* Call the handler of the struct insn at RAX; flags of the result. */
 	j->call = x.p;
+	x_alu_mem_imm(&x, true, X_ADD, PE_MEM(count.jit_calls), 1);
 	slice_out(&x);
 	nzcv_out(&x);
 	spill(&x);
@@ -323,6 +324,7 @@ jit_reset(struct pe *pe)
 {
 	pe->jit->free = pe->jit->start;
 	pe->jit->resets++;
+	pe->count.jit_resets++;
 }
 
 /* -- blocks ----------------------------------------------------------------------------- */
@@ -643,6 +645,8 @@ translate_block(struct pe *pe, struct codepage *page, unsigned start)
 	if (t.x.overflow)
 		return (NULL);
 	j->blocks++;
+	pe->count.jit_blocks++;
+	pe->count.jit_bytes += (uint64_t)(t.x.p - j->free);
 	j->bytes += (uint64_t)(t.x.p - j->free);
 	if (j->perf != NULL)
 		jit_perf_block(j->perf, page->pa + start * 4, to_rx(j, t.entry), t.entry,
