@@ -369,6 +369,17 @@ def test_an_openbsd_kernel_is_entered_as_it_expects(vmm: Vmm, tmp_path: Path) ->
 
 
 # -- bhyvectl ------------------------------------------------------------------------------
+def test_each_option_of_bhyvectl_is_used_by_a_test() -> None:
+    """An option that no test of the commands starts is not there."""
+    text = "".join(
+        path.read_text()
+        for folder in ("functional", "unit")
+        for path in sorted((ROOT / "tests" / folder).glob("*.py"))
+    )
+    unused = {name for name in shown("bhyvectl") if not re.search(rf'["\s]{name}\b', text)}
+    assert unused == set()
+
+
 def test_run_runs_one_vcpu_to_its_next_exit(vmm: Vmm) -> None:
     """--run prints nothing; the guest has moved on from its entry."""
     vmm.load()
@@ -377,6 +388,17 @@ def test_run_runs_one_vcpu_to_its_next_exit(vmm: Vmm) -> None:
     after = vmm.ctl("--get-pc")
     assert before != after
     assert int(after.split("0x")[1], 16) > 0x80000000
+
+
+def test_suspended_cpus(vmm: Vmm) -> None:
+    """None before the run; after a power-off those that it ended."""
+    vmm.load()
+    assert vmm.ctl("--get-suspended-cpus") == "suspended cpus:\t (none)\n"
+    guest = vmm.bhyve("-b", "-c", "2", "vm")
+    guest.expect(OWN_PROMPT)
+    guest.line("off")
+    assert guest.wait() == POWERED_OFF
+    assert re.fullmatch(r"suspended cpus:\t [01, ]+\n", vmm.ctl("--get-suspended-cpus"))
 
 
 @pytest.mark.parametrize("option", ["--checkpoint=x", "--suspend=x"])
