@@ -72,6 +72,15 @@ def bhyvectl(
     ] = False,
     get_stats: Annotated[bool, _flag("--get-stats", "Counters of the vCPU.")] = False,
     get_cpu_topology: Annotated[bool, _flag("--get-cpu-topology", "Topology.")] = False,
+    dump_stage1: Annotated[
+        bool, _flag("--dump-stage1", "What the vCPU's translation tables map.")
+    ] = False,
+    dump_stage2: Annotated[bool, _flag("--dump-stage2", "What the VM's memory map maps.")] = False,
+    dump_timer: Annotated[bool, _flag("--dump-timer", "Timers of the vCPU.")] = False,
+    dump_fdt: Annotated[bool, _flag("--dump-fdt", "The device tree, as source.")] = False,
+    exits_plot: Annotated[
+        str | None, typer.Option("--exits-plot", metavar="FILE", help="Draw the exits as SVG.")
+    ] = None,
     get_all: Annotated[bool, _flag("--get-all", "All of the above, and all registers.")] = False,
     run_once: Annotated[bool, _flag("--run", "Run the vCPU up to its next exit.")] = False,
     pause: Annotated[bool, _flag("--pause", "Hold all vCPUs.")] = False,
@@ -122,10 +131,21 @@ def bhyvectl(
         stats=get_stats or get_all,
         topology=get_cpu_topology or get_all,
     )
+    dumps = [
+        name
+        for name, on in (
+            ("stage1", dump_stage1),
+            ("stage2", dump_stage2),
+            ("timer", dump_timer),
+            ("fdt", dump_fdt),
+        )
+        if on
+    ]
     changes = (
         create or set_mem or set_reg or run_once or pause or resume or force_reset or force_poweroff
     )
-    if changes or asked.anything or getcap or setcap is not None:
+    looks = bool(asked.anything or dumps or exits_plot)
+    if changes or looks or getcap or setcap is not None:
         with vmmapi.VM.create(vm) if create else vmmapi.VM.open(vm) as machine:
             vcpu = machine.vcpu(cpu)
             if set_mem is not None:
@@ -137,6 +157,8 @@ def bhyvectl(
             if getcap:
                 show_capabilities(report, vcpu, capname)
             asked.show(report, machine, vcpu)
+            if dumps or exits_plot:
+                _look(report, machine, vcpu, dumps, exits_plot)
             if run_once:
                 _run_once(machine, vcpu)
             if pause:
@@ -154,6 +176,27 @@ def bhyvectl(
         sys.stdout.flush()
         vmmapi.VM.destroy_named(vm)
     return 0
+
+
+def _look(
+    report: Report, vm: vmmapi.VM, vcpu: vmmapi.VCPU, dumps: Sequence[str], plot: str | None
+) -> None:
+    """The --dump- actions and the plot, in the order of the options."""
+    from bhyvepy.cli import _dump
+
+    show: dict[str, Callable[[], None]] = {
+        "stage1": lambda: _dump.show_ranges(
+            report, "stage1", f"Stage 1 of vCPU {vcpu.vcpuid}", _dump.stage1(vm, vcpu)
+        ),
+        "stage2": lambda: _dump.show_ranges(report, "stage2", "Stage 2", _dump.stage2(vm)),
+        "timer": lambda: _dump.show_timer(report, vcpu),
+        "fdt": lambda: _dump.show_fdt(report, vm),
+    }
+    for name in dumps:
+        show[name]()
+    if plot is not None:
+        with open(plot, "w", encoding="utf-8") as f:
+            f.write(_dump.exits_svg(_dump.exit_counts(vm), f"Exits of {vm.name}"))
 
 
 def _run_once(vm: vmmapi.VM, vcpu: vmmapi.VCPU) -> None:

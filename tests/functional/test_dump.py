@@ -1,0 +1,71 @@
+"""bhyvectl's deeper looks at a running Linux: tables, timers, device tree, plot of the exits."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from .conftest import fetch
+from .framework import Vmm
+from .test_machine import kernel
+from .test_smp import boot, end
+
+RAM = 0x80000000
+
+
+@pytest.mark.fetch
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_linux(vmm: Vmm, tmp_path: Path) -> None:
+    """What is shown is what the guest has."""
+    guest = boot(vmm, fetch("6.12-cloud"), "2")
+    # The virtual address of the kernel's text, as Linux knows it.
+    text = int(guest.sh("grep ' _stext$' /proc/kallsyms | head -1").split()[0], 16)
+    vmm.ctl("--pause")
+    try:
+        found = json.loads(vmm.ctl("--dump-stage1", "--dump-stage2", "--dump-timer", "--json"))
+    finally:
+        vmm.ctl("--resume")
+    covering = [r for r in found["stage1"] if r["start"] <= text < r["end"]]
+    assert len(covering) == 1, found["stage1"][:50]
+    assert covering[0]["attributes"].startswith("EL1 r-x EL0 ---"), covering
+    assert RAM <= covering[0]["to"] < RAM + (512 << 20)
+    assert any("EL1 rw- EL0 ---" in r["attributes"] for r in found["stage1"])
+    ram = [r for r in found["stage2"] if RAM <= r["start"] < RAM + (512 << 20)]
+    assert sum(r["end"] - r["start"] for r in ram) >= 32 << 20
+    assert found["timer"]["virtual"]["enabled"]
+    dts = vmm.ctl("--dump-fdt")
+    compiled = subprocess.run(
+        ["dtc", "-q", "-I", "dts", "-O", "dtb"], input=dts.encode(), capture_output=True, check=True
+    )
+    assert compiled.stdout[:4] == b"\xd0\x0d\xfe\xed"
+    assert 'compatible = "arm,gic-v3"' in dts
+    assert "console=ttyS0" in dts
+    plot = tmp_path / "exits.svg"
+    vmm.ctl(f"--exits-plot={plot}")
+    root = ET.parse(plot).getroot()
+    words = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "a data abort" in words
+    stats = dict(
+        re.findall(r"^(.*?)\s*\t(\d+)$", vmm.ctl("--get-stats"), re.MULTILINE),
+    )
+    assert int(stats["blocks of code translated"]) > 1000
+    assert int(stats["bytes of host code made of them"]) > 100000
+    assert int(stats["handlers called by translated code"]) > 1000
+    end(vmm, guest)
+
+
+def test_before_the_run(vmm: Vmm, tmp_path: Path) -> None:
+    """Without an MMU nothing is mapped; a file that cannot be written is one line."""
+    vmm.load("-k", kernel("rtc"), "-m", "64M")
+    assert vmm.ctl("--dump-stage1") in ("", "\n")
+    done = vmm.run("bhyvectl", "--vm=vm", f"--exits-plot={tmp_path}/none/x.svg")
+    assert done.status != 0
+    assert re.fullmatch(r"bhyvectl: .*no such file or directory\n", done.err), done.err
+    vmm.ctl(f"--exits-plot={tmp_path}/x.svg")
+    assert "no exits" in (tmp_path / "x.svg").read_text()
