@@ -392,7 +392,7 @@ BHYVECTL: list[Row] = [
     ("set-nothing", "--set-pc=", r"'' is not a number"),
     ("cpu-99", "--cpu=99 --get-pc", r"there is no vCPU 99"),
     ("cpu-negative", "--cpu=-1 --get-pc", r"there is no vCPU -1"),
-    ("cpu-words", "--cpu=one --get-pc", r"--cpu.*integer"),
+    ("cpu-words", "--cpu=one --get-pc", r"--cpu.*int"),
     ("cap", "--capname=nothing --getcap", r"unknown capability nothing; known are"),
     ("setcap-alone", "--setcap=1", r"goes with --capname=NAME"),
     ("setcap-7", "--capname=brk_exit --setcap=7", r"--setcap=0 or --setcap=1"),
