@@ -384,6 +384,17 @@ emit_join(struct tr *t, const struct cold *c)
 	x_patch(&t->x, x_jmp(&t->x), c->back);
 }
 
+/* Leave the loop at its start, where the slice is used up. */
+static void
+emit_poll(struct tr *t)
+{
+	t->v = t->loop.v;
+	t_resolve_as(t, &t->loop.late);
+	v_store_all(t, &t->loop.v);
+	t_pc(t, RAX, (int32_t)t->start * 4);
+	x_patch(&t->x, x_jmp(&t->x), t->j->leave_pc);
+}
+
 /* Back to the start, with the V registers where the loop wants them. */
 static void
 emit_loop(struct tr *t, const struct cold *c)
@@ -396,11 +407,32 @@ emit_loop(struct tr *t, const struct cold *c)
 	emit_moves(x, v, l);
 	t_count(t);
 	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
-	t->v = *l;
-	t_resolve_as(t, &t->loop.late);
-	v_store_all(t, l);
-	t_pc(t, RAX, c->target);
-	x_patch(x, x_jmp(x), t->j->leave_pc);
+	emit_poll(t);
+}
+
+bool
+t_loop(struct tr *t, int cc)
+{
+	struct cold c = { .late = t->late,
+		.v = t->v,
+		.fp_ok = t->fp_ok,
+		.fp_plain = t->fp_plain,
+		.i = t->i,
+		.target = (int32_t)t->start * 4 };
+	struct x86 *x = &t->x;
+	uint8_t *no = NULL;
+
+	if (!loop_fits(t, &c) || (t->loop.late.at == LATE_NONE && c.late.at != LATE_NONE))
+		return (false);
+	if (cc >= 0)
+		no = x_jcc(x, (unsigned)cc ^ 1);
+	emit_moves(x, &c.v, &t->loop.v);
+	t_count(t);
+	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
+	t_cold(t, COLD_POLL, x_jmp(x), 0);
+	if (no != NULL)
+		x_here(x, no);
+	return (true);
 }
 
 static void
@@ -448,6 +480,9 @@ emit_cold(struct tr *t, const struct cold *c)
 		x_here(x, leave);
 		x_const(x, RCX, c->i - t->start + 1);
 		x_patch(x, x_jmp(x), t->j->leave_count);
+		break;
+	case COLD_POLL:
+		emit_poll(t);
 		break;
 	case COLD_JOIN:
 		if (c->back != NULL) {
@@ -582,7 +617,7 @@ emit_body(struct tr *t)
 	}
 }
 
-/* The same again as a loop, when it is one and would keep V registers, or flags late. */
+/* The same again as a loop, when it is one: it keeps V registers and late flags. */
 static void
 emit_loop_body(struct tr *t)
 {
@@ -597,16 +632,10 @@ emit_loop_body(struct tr *t)
 			back = &t->cold[c];
 	if (back == NULL)
 		return;
-	for (unsigned i = 0; i < V_COUNT; i++)
-		if (back->v.reg[i] >= 0)
-			t->loop.entry = t->x.p;
+	t->loop.entry = t->x.p;
 	t->loop.late = back->late;
-	if (back->late.again)
-		t->loop.entry = t->x.p;
-	else
+	if (!back->late.again)
 		t->loop.late.at = LATE_NONE;
-	if (t->loop.entry == NULL)
-		return;
 	t->loop.v = t->v = back->v;
 	t->late = t->loop.late;
 	t->loop.fp_ok = t->fp_ok = back->fp_ok;

@@ -65,9 +65,19 @@ enum hf {
  * SLOW calls the handler, STEP leaves to the interpreter before the instruction.
  * CODE has t_cold_code's function emit something first, which may go back to
  * where the jump came from; behind it, it is SLOW. SPLIT calls the handler and
- * leaves the block. JOIN is a forward branch that may stay in the block.
+ * leaves the block. JOIN is a forward branch that may stay in the block. POLL
+ * leaves a loop when the slice is used up.
  */
-enum cold_kind { COLD_SLOW, COLD_LEAVE, COLD_TAKEN, COLD_STEP, COLD_SPLIT, COLD_CODE, COLD_JOIN };
+enum cold_kind {
+	COLD_SLOW,
+	COLD_LEAVE,
+	COLD_TAKEN,
+	COLD_STEP,
+	COLD_SPLIT,
+	COLD_CODE,
+	COLD_JOIN,
+	COLD_POLL
+};
 
 /* Results of looks into the TLB that are kept, at RSP (lower_group.c). */
 #define GROUP_SLOTS 8u
@@ -317,8 +327,10 @@ void jit_perf_block(
 
 /* RAX = the instruction, for its handler. */
 void t_insn(struct tr *, unsigned i);
-/* A branch from the jump at `from` to page offset `target`. */
-void t_branch(struct tr *, uint8_t *from, int32_t target);
+/* A branch to page offset `target` on condition cc, or always (-1). */
+void t_branch(struct tr *, int cc, int32_t target);
+/* jit.c: the same back to the start of a loop, in place; false: not possible here. */
+bool t_loop(struct tr *, int cc);
 /* Will anybody see NZCV as it is before instruction i? */
 bool t_flags_wanted(const struct tr *, unsigned i);
 /* B, B.cond, CBZ, CBNZ, TBZ, TBNZ; imm is the distance. */

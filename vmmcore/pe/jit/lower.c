@@ -67,12 +67,15 @@ t_cold(struct tr *t, enum cold_kind kind, uint8_t *from, int32_t target)
 }
 
 void
-t_branch(struct tr *t, uint8_t *from, int32_t target)
+t_branch(struct tr *t, int cc, int32_t target)
 {
 	unsigned to = (unsigned)target / 4;
 	bool inside = target > t_off(t) && to < CODEPAGE_INSNS && to - t->start < t->j->block_max;
 
-	t_cold(t, inside ? COLD_JOIN : COLD_TAKEN, from, target);
+	if ((uint32_t)target == t->start * 4 && t_loop(t, cc))
+		return;
+	t_cold(t, inside ? COLD_JOIN : COLD_TAKEN,
+	    cc < 0 ? x_jmp(&t->x) : x_jcc(&t->x, (unsigned)cc), target);
 }
 
 void

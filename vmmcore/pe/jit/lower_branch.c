@@ -25,7 +25,7 @@ LOWER(b)
 
 	/* A loop, or what ends the first of two ways that meet again. */
 	if (to == 0 || (target(t, in) > t_off(t) && to < JIT_BLOCK_MAX && t_next_label(t))) {
-		t_branch(t, x_jmp(&t->x), target(t, in));
+		t_branch(t, -1, target(t, in));
 		t->ended = true;
 		return;
 	}
@@ -49,7 +49,7 @@ LOWER(b_cond)
 		lower_b(t, in);
 		return;
 	}
-	t_branch(t, x_jcc(&t->x, t_cond(t, in->a)), target(t, in));
+	t_branch(t, (int)t_cond(t, in->a), target(t, in));
 	/* Not taken: the host's flags are as they were. */
 	t->hf = t_cond_hf(t, in->a);
 }
@@ -68,7 +68,7 @@ LOWER(cbz)
 		x_test(x, w, jit_map[in->rd], jit_map[in->rd]);
 	else
 		x_alu_mem_imm(x, w, X_CMP, g_mem(in->rd), 0);
-	t_branch(t, x_jcc(x, nonzero ? CC_NE : CC_E), target(t, in));
+	t_branch(t, nonzero ? CC_NE : CC_E, target(t, in));
 }
 
 LOWER(tbz)
@@ -81,8 +81,7 @@ LOWER(tbz)
 		x_test_imm8(x, r, 1u << in->a);
 	else
 		x_bt_imm(x, true, r, in->a);
-	t_branch(t, x_jcc(x, in->a < 8 ? (nonzero ? CC_NE : CC_E) : (nonzero ? CC_B : CC_AE)),
-	    target(t, in));
+	t_branch(t, in->a < 8 ? (nonzero ? CC_NE : CC_E) : (nonzero ? CC_B : CC_AE), target(t, in));
 }
 
 bool
