@@ -96,3 +96,18 @@ class SmcccExit(VmExit):
     func_id: int
     args: tuple[int, ...]
     smc: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """An exit from the guest as the trace has it: struct vm_trace_event."""
+
+    seq: int
+    time_ns: int
+    vcpu: int
+    type: int
+    pc: int
+    esr: int
+    far: int
+    hpfar: int
+    value: int

@@ -36,6 +36,7 @@ from bhyvepy.vmexit import (
     SmcccExit,
     SuspendedExit,
     SuspendHow,
+    TraceEvent,
     VmExit,
     VmState,
 )
@@ -538,6 +539,22 @@ class VM:
         out = [ffi.new("int *") for _ in range(4)]
         self._check(lib.vm_get_topology(self.handle, *out), "get the topology of")
         return int(out[0][0]), int(out[1][0]), int(out[2][0]), int(out[3][0])
+
+    def trace(self, on: bool) -> int:
+        """Record exits in the VM's ring, or stop it: the number of the next one."""
+        seq = ffi.new("uint64_t *")
+        self._check(lib.vm_trace(self.handle, on, seq), "trace")
+        return int(seq[0])
+
+    def trace_read(self, seq: int) -> tuple[int, list[TraceEvent]]:
+        """Exits from number `seq` on, and the number to ask for next."""
+        at, count = ffi.new("uint64_t *", seq), ffi.new("unsigned *", 512)
+        events = ffi.new("struct vm_trace_event[]", 512)
+        self._check(lib.vm_trace_read(self.handle, at, count, events), "trace")
+        return int(at[0]), [
+            TraceEvent(e.seq, e.time_ns, e.vcpu, e.type, e.pc, e.esr, e.far, e.hpfar, e.value)
+            for e in events[0 : count[0]]
+        ]
 
     # -- interrupts ---------------------------------------------------------------
     def attach_vgic(self, dist: int, dist_size: int, redist: int, redist_size: int) -> None:

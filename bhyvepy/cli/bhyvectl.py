@@ -25,6 +25,9 @@ from bhyvepy.vmexit import SuspendHow
 PROG = "bhyvectl"
 app = _run.new_app()
 
+# --trace alone is all kinds.
+OPTIONAL = {"--trace": _run.Optional(lambda _word: False, "")}
+
 Flag = Annotated[bool, typer.Option()]
 
 
@@ -82,6 +85,10 @@ def bhyvectl(
         str | None, typer.Option("--exits-plot", metavar="FILE", help="Draw the exits as SVG.")
     ] = None,
     get_all: Annotated[bool, _flag("--get-all", "All of the above, and all registers.")] = False,
+    trace: Annotated[
+        str | None,
+        typer.Option("--trace", metavar="[=KIND,...]", help="Print exits as they happen."),
+    ] = None,
     run_once: Annotated[bool, _flag("--run", "Run the vCPU up to its next exit.")] = False,
     pause: Annotated[bool, _flag("--pause", "Hold all vCPUs.")] = False,
     resume: Annotated[bool, _flag("--resume", "Let them go on.")] = False,
@@ -145,6 +152,14 @@ def bhyvectl(
         create or set_mem or set_reg or run_once or pause or resume or force_reset or force_poweroff
     )
     looks = bool(asked.anything or dumps or exits_plot)
+    if trace is not None:
+        from bhyvepy.cli import _trace
+
+        kinds = _trace.parse_kinds(trace)
+        with vmmapi.VM.open(vm) as machine:
+            for line in _trace.follow(machine, kinds):
+                print(line, flush=True)
+        return 0
     if changes or looks or getcap or setcap is not None:
         with vmmapi.VM.create(vm) if create else vmmapi.VM.open(vm) as machine:
             vcpu = machine.vcpu(cpu)
@@ -505,7 +520,7 @@ def _register_option(arg: str) -> list[str] | None:
 def run(argv: Sequence[str]) -> int:
     """The command, with its exit status."""
     try:
-        args = _run.normalise(app, _join_set(argv), rewrite=_register_option)
+        args = _run.normalise(app, _join_set(argv), rewrite=_register_option, optional=OPTIONAL)
     except (ConfigError, OSError) as err:
         _run.complain(PROG, str(err))
         return 1

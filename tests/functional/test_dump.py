@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
 from .conftest import fetch
-from .framework import Vmm
+from .framework import POWERED_OFF, Vmm, until
+from .test_gdb import free_port
 from .test_machine import kernel
 from .test_smp import boot, end
 
@@ -58,6 +60,32 @@ def test_linux(vmm: Vmm, tmp_path: Path) -> None:
     assert int(stats["bytes of host code made of them"]) > 100000
     assert int(stats["handlers called by translated code"]) > 1000
     end(vmm, guest)
+
+
+def test_trace(vmm: Vmm, tmp_path: Path) -> None:
+    """Exits of a guest that runs, by kind, while they happen; it ends with the machine."""
+    vmm.load("-k", kernel("rtc"), "-m", "64M")
+    guest = vmm.bhyve("-b", "-G", f"w{free_port()}", "vm")  # held until the trace is on
+    until("the VM runs", lambda: '"running"' in vmm.ok("bhyvectl", "--list", "--json"))
+    out = tmp_path / "out"
+    with out.open("wb") as f:
+        tracer = vmm.start("bhyvectl", "--vm=vm", "--trace=mmio,hvc,sysreg", stdout=f)
+        time.sleep(2)  # no vCPU runs yet, so nothing says that it is on
+        vmm.ctl("--resume")
+        guest.expect("DONE", 60)
+        assert guest.wait() == POWERED_OFF
+        assert tracer.wait(20) == 0
+    lines = out.read_text().splitlines()
+    assert lines
+    form = re.compile(r"\d+\.\d{6} 0 (mmio|hvc|sysreg) 0x[0-9a-f]+ .*|\(\d+ lost\)")
+    assert all(form.fullmatch(x) for x in lines), [x for x in lines if not form.fullmatch(x)][:5]
+    text = "\n".join(lines)
+    assert re.search(r" mmio 0x8\w+ write 1 0x10000 = 0x50\n", text), "the P of PASS"
+    assert re.search(r" mmio 0x8\w+ read 4 0x11000\n", text), "the RTC"
+    assert re.search(r" hvc 0x8\w+ 0x84000008$", text), "SYSTEM_OFF is the last"
+    bad = vmm.run("bhyvectl", "--vm=vm", "--trace=mmio,nothing")
+    assert (bad.status, bad.out) == (1, "")
+    assert bad.err.startswith("bhyvectl: --trace: no kind 'nothing'; use mmio, sysreg")
 
 
 def test_before_the_run(vmm: Vmm, tmp_path: Path) -> None:

@@ -321,6 +321,24 @@ int vm_doorbell_del(struct vm *vm, uint64_t gpa, int fd);
 int vm_stat_desc(unsigned index, const char **desc);
 int vm_get_stats(struct vm *vm, int vcpu, unsigned count, uint64_t *vals);
 
+/* -- trace: the last exits from the guest, as they happen ----------------------- */
+#define VM_TRACE_RING 4096
+struct vm_trace_event {
+	uint64_t seq;
+	uint64_t time_ns; /* CLOCK_MONOTONIC */
+	uint64_t pc, esr, far, hpfar;
+	uint64_t value; /* of the register that is moved; else x0 */
+	int vcpu;
+	int type; /* 0 synchronous, 1 IRQ, 2 FIQ, 3 SError */
+};
+/* On or off for the VM; *seq: where to read from. */
+int vm_trace(struct vm *vm, bool on, uint64_t *seq);
+/*
+ * At most *count events from *seq on, both updated; a gap in `seq` is events
+ * that were lost. EINVAL: *seq is in the future.
+ */
+int vm_trace_read(struct vm *vm, uint64_t *seq, unsigned *count, struct vm_trace_event *events);
+
 /* -- capabilities ------------------------------------------------------------ */
 enum vm_cap_type {
 	VM_CAP_HALT_EXIT = 0,

@@ -115,6 +115,17 @@ struct hypctx {
 	uint64_t stats[VMM_STAT_COUNT];
 } __attribute__((aligned(4096)));
 
+/* vmm_trace.c: numbers of the next event and of the last reader, the events. */
+struct vmm_trace_slot {
+	_Atomic uint64_t seq; /* + 1; 0: being written */
+	struct vm_trace_event e;
+};
+struct vmm_trace {
+	_Atomic uint32_t on;
+	_Atomic uint64_t next, read;
+	struct vmm_trace_slot slot[VM_TRACE_RING];
+};
+
 struct hyp {
 	struct vtimer vtimer;
 	struct vgic_v3 vgic;
@@ -133,6 +144,7 @@ struct hyp {
 	_Atomic uint64_t active_cpus, suspended_cpus, debug_cpus;
 	_Atomic uint64_t s2_epoch;   /* stage-2 tables got stricter */
 	_Atomic uint64_t code_epoch; /* guest memory was written from outside */
+	struct vmm_trace trace;
 } __attribute__((aligned(4096)));
 
 /*

@@ -222,6 +222,8 @@ handle_exit(struct run *r, int type)
 	int (*fn)(struct run *);
 
 	vmm_stat_incr(r->hypctx, VMEXIT_COUNT);
+	if (atomic_load_explicit(&r->hyp->trace.on, memory_order_relaxed) != 0)
+		vmm_trace_exit(r->hypctx, type);
 	switch (type) {
 	case EXCP_TYPE_EL1_SYNC:
 		fn = sync_handler[ESR_EC(r->hypctx->tf.tf_esr)];

@@ -210,6 +210,9 @@ bool vmm_debug_step_over(struct hypctx *hypctx);
 /* Is a debug exception that came to EL2 the debugger's, or else the guest's? */
 bool vmm_debug_wants(const struct hypctx *hypctx);
 
+/* vmm_trace.c */
+void vmm_trace_exit(struct hypctx *hypctx, int type);
+
 /* vmm_instruction_emul.c */
 enum { VIE_DONE = 0, VIE_EXIT = 1 };
 /* Begin the access of the data abort in hypctx. VIE_* or an errno value. */
