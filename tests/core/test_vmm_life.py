@@ -35,7 +35,9 @@ def destroy(directory: Path, name: str) -> int:
     return int(lib.vm_destroy(os.fsencode(directory), name.encode()))
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".x", "-x", "a/b", "a b", "a\n", "é", "x" * 129])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".x", "-x", "a/b", "a b", "a\n", "é", "x" * (lib.VM_MAX_NAMELEN + 1)]
+)
 def test_bad_names(vmm_dir: Path, name: str) -> None:
     """A name that could leave the folder or confuse a terminal is EINVAL everywhere."""
     assert create(vmm_dir, name) == errno.EINVAL
@@ -46,7 +48,7 @@ def test_bad_names(vmm_dir: Path, name: str) -> None:
 
 def test_create_twice_and_destroy_twice(vmm_dir: Path) -> None:
     """The second of each fails and leaves nothing behind."""
-    name = "x" * 128
+    name = "x" * lib.VM_MAX_NAMELEN
     assert stat(vmm_dir, name)[0] == errno.ENOENT
     assert create(vmm_dir, name) == 0
     assert create(vmm_dir, name) == errno.EEXIST
