@@ -69,6 +69,8 @@ poweroff -f
 
 INSTALL = f"""\
 set -e
+# Whoever unpacked the packages; modes with a set-id bit come back with dpkg.
+find / -xdev -exec chown -h 0:0 {{}} +
 mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /etc/dpkg/dpkg.cfg.d
 touch /var/lib/dpkg/status /var/lib/dpkg/available
 ln -sf mawk /usr/bin/awk
@@ -103,10 +105,11 @@ def image(cache: Path | None = None) -> Path:
     key = hashlib.sha256(repr((FORM, PACKAGES, INSTALL)).encode()).hexdigest()[:16]
     final = cache / "rootfs" / f"{key}.img"
     kernel = debian.fetch(KERNEL, cache)
-    with debian.locked(cache):
+    final.parent.mkdir(exist_ok=True)
+    # A lock of its own: this takes minutes, and others want the cache meanwhile.
+    with debian.locked(final.parent):
         if not final.exists():
-            final.parent.mkdir(exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix="rootfs-", dir=cache) as scratch:
+            with tempfile.TemporaryDirectory(prefix="new-", dir=final.parent) as scratch:
                 disk = _unpacked(Path(scratch))
                 _install(kernel, disk, Path(scratch))
                 disk.rename(final)
