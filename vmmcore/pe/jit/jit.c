@@ -1,5 +1,5 @@
 /*
- * The translator: code memory, the fixed pieces of code, blocks.
+ * The translator: code memory, the fixed pieces of code, running it.
  *
  * Code memory is one memfd mapped twice, writable and executable; nothing is
  * ever both. Translation begins after an instruction was reached a few times
@@ -20,18 +20,11 @@
 #define CODE_SIZE (64u << 20)
 #define FRAME ((int32_t)(8 * GROUP_SLOTS + 8)) /* with six registers: aligned */
 #define FIXED 4096u                            /* for the fixed code */
-#define ROOM 65536u                            /* more than one block can need */
 #define THRESHOLD 6u                           /* executions before translation */
 
 /* x0 x1 x2 x3 x4 x8 x19 x20 SP */
 const signed char jit_map[36] = { RBX, RBP, RSI, RDI, R8, -1, -1, -1, R9, -1, -1, -1, -1, -1, -1,
 	-1, -1, -1, -1, R10, R11, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, R12, -1, -1, -1 };
-
-static inline uint8_t *
-to_rx(const struct jit *j, uint8_t *rw)
-{
-	return (rw - j->rw + j->rx);
-}
 
 static inline uint8_t **
 entries(struct codepage *page)
@@ -244,7 +237,7 @@ jit_code_size(const struct pe_config *cfg)
 {
 	if (!cfg->jit)
 		return (0);
-	if (cfg->jit_memory >= 4 * ROOM)
+	if (cfg->jit_memory >= 4 * JIT_ROOM)
 		return ((cfg->jit_memory + 4095) & ~(size_t)4095);
 	return (CODE_SIZE);
 }
@@ -301,7 +294,7 @@ jit_destroy(struct jit *j)
 void
 jit_page_init(struct pe *pe, struct codepage *page)
 {
-	uint8_t **e = entries(page), *cold = to_rx(pe->jit, pe->jit->cold);
+	uint8_t **e = entries(page), *cold = jit_rx(pe->jit, pe->jit->cold);
 
 	for (unsigned i = 0; i < CODEPAGE_INSNS; i++)
 		e[i] = cold;
@@ -311,7 +304,7 @@ jit_page_init(struct pe *pe, struct codepage *page)
 void
 jit_drop_line(struct pe *pe, struct codepage *page, unsigned off)
 {
-	uint8_t **e = entries(page), *cold = to_rx(pe->jit, pe->jit->cold);
+	uint8_t **e = entries(page), *cold = jit_rx(pe->jit, pe->jit->cold);
 	unsigned last = off / 4 + 16, first = off / 4;
 
 	first = first < JIT_BLOCK_MAX ? 0 : first - JIT_BLOCK_MAX;
@@ -327,362 +320,7 @@ jit_reset(struct pe *pe)
 	pe->count.jit_resets++;
 }
 
-/* -- blocks ----------------------------------------------------------------------------- */
-
-/* Does the state at this branch back to the start hold what the loop relies on? */
-static bool
-loop_fits(const struct tr *t, const struct cold *c)
-{
-	const struct loop *l = &t->loop;
-
-	if (l->entry == NULL || (uint32_t)c->target != t->start * 4)
-		return (false);
-	if ((l->fp_ok && !c->fp_ok) || (l->fp_plain && !c->fp_plain))
-		return (false);
-	if (l->late.at != LATE_NONE && memcmp(&l->late, &c->late, sizeof(l->late)) != 0)
-		return (false);
-	/* What is zero after the whole body is so each time. */
-	if (c->i == l->at)
-		return (true);
-	for (unsigned i = 0; i < V_COUNT; i++) {
-		unsigned zero = (l->v.zero_d >> i & 1u) | (l->v.zero_s >> i & 1u) << 1, is = 0;
-
-		if (l->v.reg[i] < 0 || zero == 0)
-			continue;
-		if (c->v.reg[i] == l->v.reg[i])
-			is = (c->v.zero_d >> i & 1u) | (c->v.zero_s >> i & 1u) << 1;
-		if ((zero & ~is) != 0)
-			return (false);
-	}
-	return (true);
-}
-
-/* From the state v of the V registers to the state l. */
-static void
-emit_moves(struct x86 *x, const struct vcache *v, const struct vcache *l)
-{
-	for (int i = 0; i < V_COUNT; i++)
-		if (v->reg[i] >= 0 && (v->dirty >> i & 1) != 0 &&
-		    (v->reg[i] != l->reg[i] || (l->dirty >> i & 1) == 0))
-			x_movups_store(x, v_mem((unsigned)v->reg[i]), V_FIRST + i);
-	for (int i = 0; i < V_COUNT; i++)
-		if (l->reg[i] >= 0 && v->reg[i] != l->reg[i])
-			x_movups_load(x, V_FIRST + i, v_mem((unsigned)l->reg[i]));
-}
-
-/*
- * A forward branch inside of the block. The instructions that it skips are
- * counted like all others where the block is left: take them back.
- */
-static void
-emit_join(struct tr *t, const struct cold *c)
-{
-	if (c->late_out)
-		t_resolve_as(t, &c->late);
-	emit_moves(&t->x, &c->v, &c->v_back);
-	x_alu_imm(&t->x, false, X_ADD, R13, c->target / 4 - (int32_t)c->i - 1);
-	x_patch(&t->x, x_jmp(&t->x), c->back);
-}
-
-/* Leave the loop at its start, where the slice is used up. */
-static void
-emit_poll(struct tr *t)
-{
-	t->v = t->loop.v;
-	t_resolve_as(t, &t->loop.late);
-	v_store_all(t, &t->loop.v);
-	t_pc(t, RAX, (int32_t)t->start * 4);
-	x_patch(&t->x, x_jmp(&t->x), t->j->leave_pc);
-}
-
-/* Back to the start, with the V registers where the loop wants them. */
-static void
-emit_loop(struct tr *t, const struct cold *c)
-{
-	const struct vcache *l = &t->loop.v, *v = &c->v;
-	struct x86 *x = &t->x;
-
-	if (t->loop.late.at == LATE_NONE)
-		t_resolve_as(t, &c->late);
-	emit_moves(x, v, l);
-	t_count(t);
-	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
-	emit_poll(t);
-}
-
-bool
-t_loop(struct tr *t, int cc)
-{
-	struct cold c = { .late = t->late,
-		.v = t->v,
-		.fp_ok = t->fp_ok,
-		.fp_plain = t->fp_plain,
-		.i = t->i,
-		.target = (int32_t)t->start * 4 };
-	struct x86 *x = &t->x;
-	uint8_t *no = NULL;
-
-	if (!loop_fits(t, &c) || (t->loop.late.at == LATE_NONE && c.late.at != LATE_NONE))
-		return (false);
-	if (cc >= 0)
-		no = x_jcc(x, (unsigned)cc ^ 1);
-	emit_moves(x, &c.v, &t->loop.v);
-	t_count(t);
-	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
-	t_cold(t, COLD_POLL, x_jmp(x), 0);
-	if (no != NULL)
-		x_here(x, no);
-	return (true);
-}
-
-static void
-emit_cold(struct tr *t, const struct cold *c)
-{
-	struct x86 *x = &t->x;
-	uint8_t *leave;
-
-	x_here(x, c->from);
-	t->i = c->i;
-	t->v = c->v;
-	switch (c->kind) {
-	case COLD_CODE:
-		c->code(t, c);
-		/* FALLTHROUGH */
-	case COLD_SLOW:
-		t_resolve_as(t, &c->late);
-		v_store_all(t, &c->v);
-		t_insn(t, c->i);
-		x_call(x, jit_uses_fpsr(t->page->insn[c->i].op) ? t->j->call_fp : t->j->call);
-		leave = x_jcc(x, CC_NE);
-		v_load_all(t, &c->v_back);
-		x_patch(x, x_jmp(x), c->back);
-		x_here(x, leave);
-		/* FALLTHROUGH */
-	case COLD_LEAVE:
-		x_const(x, RCX, c->i - t->start + 1);
-		x_patch(x, x_jmp(x), t->j->leave_count);
-		break;
-	case COLD_STEP:
-		t_resolve_as(t, &c->late);
-		v_store_all(t, &c->v);
-		if (c->i != t->start)
-			x_alu_imm(x, false, X_SUB, R13, (int32_t)(c->i - t->start));
-		x_const(x, RAX, c->i * 4);
-		x_patch(x, x_jmp(x), t->j->step);
-		break;
-	case COLD_SPLIT:
-		t_resolve_as(t, &c->late);
-		v_store_all(t, &c->v);
-		t_insn(t, c->i);
-		x_call(x, jit_uses_fpsr(t->page->insn[c->i].op) ? t->j->call_fp : t->j->call);
-		leave = x_jcc(x, CC_NE);
-		t_goto(t, (int32_t)(c->i * 4 + 4));
-		x_here(x, leave);
-		x_const(x, RCX, c->i - t->start + 1);
-		x_patch(x, x_jmp(x), t->j->leave_count);
-		break;
-	case COLD_POLL:
-		emit_poll(t);
-		break;
-	case COLD_JOIN:
-		if (c->back != NULL) {
-			emit_join(t, c);
-			break;
-		}
-		/* FALLTHROUGH */
-	case COLD_TAKEN:
-		if (loop_fits(t, c)) {
-			emit_loop(t, c);
-			break;
-		}
-		t_resolve_as(t, &c->late);
-		v_store_all(t, &c->v);
-		t_goto(t, c->target);
-		break;
-	}
-}
-
-/* Zero parts of V registers that are so in both states. */
-static void
-keep_common(struct vcache *v, const struct vcache *other)
-{
-	for (int i = 0; i < V_COUNT; i++) {
-		uint16_t bit = (uint16_t)(1u << i);
-
-		if (v->reg[i] != other->reg[i] || (other->zero_d & bit) == 0)
-			v->zero_d &= (uint16_t)~bit;
-		if (v->reg[i] != other->reg[i] || (other->zero_s & bit) == 0)
-			v->zero_s &= (uint16_t)~bit;
-	}
-}
-
-/*
- * Instruction i is reached by forward branches of the block, and from the
- * instruction before unless that one ended a way: all come in the same state.
- * False: by nobody.
- */
-static bool
-emit_label(struct tr *t, unsigned i)
-{
-	struct cold *first = NULL, *end = &t->cold[t->ncold];
-	bool out = t_flags_wanted(t, i), same = !t->ended;
-
-	for (struct cold *c = &t->cold[t->pass]; c < end; c++) {
-		if (c->kind != COLD_JOIN || c->target != (int32_t)(i * 4))
-			continue;
-		if (first == NULL) {
-			first = c;
-			if (t->ended) {
-				t->v = c->v;
-				t->fp_ok = c->fp_ok;
-				t->fp_plain = c->fp_plain;
-			}
-		}
-		same = same && memcmp(&c->late, &t->late, sizeof(c->late)) == 0;
-		t->fp_ok = t->fp_ok && c->fp_ok;
-		t->fp_plain = t->fp_plain && c->fp_plain;
-		keep_common(&t->v, &c->v);
-	}
-	if (first == NULL)
-		return (!t->ended);
-	if (out && !same) {
-		if (!t->ended)
-			t_resolve(t);
-	}
-	if (!same)
-		t->late.at = LATE_NONE;
-	for (struct cold *c = first; c < end; c++)
-		if (c->kind == COLD_JOIN && c->target == (int32_t)(i * 4)) {
-			c->back = t->x.p;
-			c->v_back = t->v;
-			c->late_out = out && !same;
-		}
-	t->hf = HF_NONE;
-	t->known = REG_ZR;
-	t->ended = false;
-	return (true);
-}
-
-/* Where forward branches may stay in the block. */
-static void
-find_labels(struct tr *t)
-{
-	unsigned end = t->start + t->j->block_max;
-
-	if (end > CODEPAGE_INSNS)
-		end = CODEPAGE_INSNS;
-	for (unsigned i = t->start; i < end; i++) {
-		const struct insn *in = &t->page->insn[i];
-		int32_t to = (int32_t)i + in->imm / 4;
-
-		if (jit_is_branch(in) && to > (int32_t)i && to < (int32_t)end)
-			t->label[(unsigned)to - t->start] = true;
-	}
-}
-
-/* The instructions of the block, without its out-of-line code. */
-static void
-emit_body(struct tr *t)
-{
-	unsigned i;
-
-	memset(t->member, 0, sizeof(t->member));
-	memset(t->slot_end, 0, sizeof(t->slot_end));
-	t->pass = t->ncold;
-	for (i = t->start; i < CODEPAGE_INSNS && i - t->start < t->j->block_max; i++) {
-		const struct insn *in = &t->page->insn[i];
-
-		if (t->label[i - t->start] ? !emit_label(t, i) : t->ended)
-			break;
-
-		t->i = i;
-		t->hf_before = t->hf;
-		t->hf = HF_NONE;
-		if (jit_lowering[in->op].fn != NULL)
-			jit_lowering[in->op].fn(t, in);
-		else
-			t_handler(t, in);
-		t_slow_back(t);
-		if ((jit_lowering[in->op].attr & A_SETF) != 0 && t->late.at != i)
-			t->late.at = LATE_NONE;
-		if ((jit_lowering[in->op].attr & A_LAST) != 0) {
-			i++;
-			break;
-		}
-	}
-	if (!t->ended) {
-		t->i = i - 1;
-		t_settle(t);
-		t_goto(t, (int32_t)(i * 4));
-	}
-}
-
-/* The same again as a loop, when it is one: it keeps V registers and late flags. */
-static void
-emit_loop_body(struct tr *t)
-{
-	const struct cold *back = NULL;
-
-	/* Room for as much again; out-of-line code takes 360 bytes at most. */
-	if (t->ncold > 2 * JIT_BLOCK_MAX ||
-	    (size_t)(t->x.p - t->j->free) + t->ncold * 360u > ROOM / 2)
-		return;
-	for (unsigned c = 0; c < t->ncold && back == NULL; c++)
-		if (t->cold[c].kind == COLD_TAKEN && (uint32_t)t->cold[c].target == t->start * 4)
-			back = &t->cold[c];
-	if (back == NULL)
-		return;
-	t->loop.entry = t->x.p;
-	t->loop.late = back->late;
-	if (!back->late.again)
-		t->loop.late.at = LATE_NONE;
-	t->loop.v = t->v = back->v;
-	t->late = t->loop.late;
-	t->loop.fp_ok = t->fp_ok = back->fp_ok;
-	t->loop.fp_plain = t->fp_plain = back->fp_plain;
-	t->loop.at = back->i;
-	t->hf = HF_NONE;
-	t->known = REG_ZR;
-	t->ended = t->joined = false;
-	emit_body(t);
-}
-
-/* Translate at most block_max instructions: the code, or NULL when something was too much. */
-static uint8_t *
-translate_block(struct pe *pe, struct codepage *page, unsigned start)
-{
-	struct jit *j = pe->jit;
-	struct tr t;
-
-	memset(&t, 0, offsetof(struct tr, cold));
-	t.x.p = j->free;
-	t.x.end = j->rw + j->size;
-	t.x.rx = j->rx - j->rw;
-	t.pe = pe;
-	t.j = j;
-	t.page = page;
-	t.start = start;
-	t.entry = t.x.p;
-	t.known = REG_ZR;
-	t.late.at = LATE_NONE;
-	v_forget(&t);
-	find_labels(&t);
-	emit_body(&t);
-	emit_loop_body(&t);
-	for (unsigned c = 0; c < t.ncold; c++)
-		emit_cold(&t, &t.cold[c]);
-	if (t.x.overflow)
-		return (NULL);
-	j->blocks++;
-	pe->count.jit_blocks++;
-	pe->count.jit_bytes += (uint64_t)(t.x.p - j->free);
-	j->bytes += (uint64_t)(t.x.p - j->free);
-	if (j->perf != NULL)
-		jit_perf_block(j->perf, page->pa + start * 4, to_rx(j, t.entry), t.entry,
-		    (size_t)(t.x.p - t.entry));
-	j->free = (uint8_t *)(((uintptr_t)t.x.p + 15) & ~(uintptr_t)15);
-	return (t.entry);
-}
+/* -- running --------------------------------------------------------------------------- */
 
 /* NULL: everything was dropped. */
 static uint8_t *
@@ -692,13 +330,13 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	unsigned block_max = j->block_max;
 	uint8_t *code = NULL;
 
-	if (j->free + ROOM <= j->rw + j->size) {
+	if (j->free + JIT_ROOM <= j->rw + j->size) {
 		for (unsigned i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
 			codecache_decode(pe, page, i);
-		code = translate_block(pe, page, start);
+		code = jit_translate_block(pe, page, start);
 		if (code == NULL) { /* more out-of-line code than there is room for */
 			j->block_max = block_max < 8 ? block_max : 8;
-			code = translate_block(pe, page, start);
+			code = jit_translate_block(pe, page, start);
 			j->block_max = block_max;
 		}
 	}
@@ -714,16 +352,16 @@ jit_run(struct pe *pe, struct codepage *page)
 	unsigned i = (unsigned)(pe->pc & 0xffc) >> 2;
 	uint8_t *code = entries(page)[i], *count = (uint8_t *)page + JIT_COUNTS + i;
 	int (*enter)(struct pe *, uint8_t *);
-	uint8_t *entry = to_rx(j, j->enter);
+	uint8_t *entry = jit_rx(j, j->enter);
 
-	if (code == to_rx(j, j->cold)) {
+	if (code == jit_rx(j, j->cold)) {
 		if (++*count < j->threshold)
 			return (JIT_COLD);
 		*count = 0;
 		code = translate(pe, page, i);
 		if (code == NULL)
 			return (INSN_EXC); /* everything was dropped: look again */
-		code = to_rx(j, code);
+		code = jit_rx(j, code);
 		entries(page)[i] = code;
 	}
 	memcpy(&enter, &entry, sizeof(enter));

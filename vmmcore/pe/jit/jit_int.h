@@ -319,6 +319,21 @@ jit_uses_fpsr(unsigned op)
 	return (op >= A64_FMOV_S || op == A64_MRS || op == A64_MSR);
 }
 
+#define JIT_ROOM 65536u /* bytes, more than a block needs */
+
+/* Where code that is written at rw runs. */
+static inline uint8_t *
+jit_rx(const struct jit *j, uint8_t *rw)
+{
+	return (rw - j->rw + j->rx);
+}
+
+/*
+ * jit_block.c: translate the block at instruction `start`, of block_max
+ * instructions at most, all decoded. NULL when something was too much.
+ */
+uint8_t *jit_translate_block(struct pe *, struct codepage *, unsigned start);
+
 /* jit_perf.c: the file for perf, one a process; NULL when it cannot be written. */
 struct jit_perf *jit_perf_open(void);
 /* `size` bytes of host code at rx (readable at rw) stand for the block at guest physical `pa`. */
@@ -329,7 +344,7 @@ void jit_perf_block(
 void t_insn(struct tr *, unsigned i);
 /* A branch to page offset `target` on condition cc, or always (-1). */
 void t_branch(struct tr *, int cc, int32_t target);
-/* jit.c: the same back to the start of a loop, in place; false: not possible here. */
+/* jit_block.c: the same back to the start of a loop, in place; false: not possible here. */
 bool t_loop(struct tr *, int cc);
 /* Will anybody see NZCV as it is before instruction i? */
 bool t_flags_wanted(const struct tr *, unsigned i);
