@@ -89,6 +89,10 @@ def bhyvectl(
         str | None,
         typer.Option("--trace", metavar="[=KIND,...]", help="Print exits as they happen."),
     ] = None,
+    top: Annotated[bool, _flag("--top", "What the VM does, each second.")] = False,
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", metavar="FILE", help="ELF or System.map for --top.")
+    ] = None,
     run_once: Annotated[bool, _flag("--run", "Run the vCPU up to its next exit.")] = False,
     pause: Annotated[bool, _flag("--pause", "Hold all vCPUs.")] = False,
     resume: Annotated[bool, _flag("--resume", "Let them go on.")] = False,
@@ -159,6 +163,14 @@ def bhyvectl(
         with vmmapi.VM.open(vm) as machine:
             for line in _trace.follow(machine, kinds):
                 print(line, flush=True)
+        return 0
+    if symbols is not None and not top:
+        raise typer.BadParameter("--symbols is for --top")
+    if top:
+        from bhyvepy.cli import _top
+
+        with vmmapi.VM.open(vm) as machine:
+            _top.follow(machine, _top.Symbols(symbols))
         return 0
     if changes or looks or getcap or setcap is not None:
         with vmmapi.VM.create(vm) if create else vmmapi.VM.open(vm) as machine:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from bhyvepy.cli._top import Symbols
+
 from .conftest import fetch
 from .framework import POWERED_OFF, Vmm, until
 from .test_gdb import free_port
@@ -86,6 +88,31 @@ def test_trace(vmm: Vmm, tmp_path: Path) -> None:
     bad = vmm.run("bhyvectl", "--vm=vm", "--trace=mmio,nothing")
     assert (bad.status, bad.out) == (1, "")
     assert bad.err.startswith("bhyvectl: --trace: no kind 'nothing'; use mmio, sysreg")
+
+
+def test_top(vmm: Vmm, tmp_path: Path) -> None:
+    """Rates and hot functions by name, until the VM ends; a file without symbols is refused."""
+    image = kernel("idle")
+    vmm.load("-k", image, "-m", "64M")
+    guest = vmm.bhyve("-b", "vm")
+    until("the VM runs", lambda: '"running"' in vmm.ok("bhyvectl", "--list", "--json"))
+    names = tmp_path / "map"
+    names.write_text("0000000080000000 T the_kernel\n")
+    out = tmp_path / "out"
+    with out.open("wb") as f:
+        top = vmm.start("bhyvectl", "--vm=vm", "--top", f"--symbols={names}", stdout=f)
+        until("a screen", lambda: out.read_text().count("share  where") > 1, 20)
+        vmm.ctl("--force-poweroff")
+        assert top.wait(20) == 0
+    guest.wait()
+    text = out.read_text()
+    assert re.search(r"^ +0 +\d+\.\d +\d+ +\d+$", text, re.MULTILINE), text
+    assert "100.0%  the_kernel" in text, text
+    assert "secondary_main" in Symbols(f"{image}.elf").known
+    names.write_text("nothing\n")
+    bad = vmm.run("bhyvectl", "--vm=vm", "--top", f"--symbols={names}")
+    assert (bad.status, bad.out) == (1, "")
+    assert "has no symbols" in bad.err
 
 
 def test_before_the_run(vmm: Vmm, tmp_path: Path) -> None:
