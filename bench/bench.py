@@ -3,10 +3,11 @@
     bench/bench.py [--rounds N] [--json FILE]
     bench/bench.py --operations
     bench/bench.py --programs [--only NAME]...
+    bench/bench.py --devices
     bench/bench.py --abench [--only NAME|CLASS]... [--kernel 6.1-cloud]
 
 Responsible for the command line and for the order of things; see sides.py (what is
-compared), measure.py, operations.py, programs.py and abench.py (what is
+compared), measure.py, operations.py, programs.py, devio.py and abench.py (what is
 measured), results.py (what is made of it).
 """
 
@@ -18,6 +19,7 @@ import sys
 import tempfile
 
 import abench
+import devio
 import measure
 import operations
 import programs
@@ -41,6 +43,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write all samples")
     parser.add_argument("--abench", action="store_true", help="programs inside Debian's kernel")
     parser.add_argument("--programs", action="store_true", help="programs of Debian's userland")
+    parser.add_argument("--devices", action="store_true", help="disk, network, console")
     parser.add_argument("--operations", action="store_true", help="what single operations cost")
     parser.add_argument("--only", action="append", default=[], help="of these, a name or class")
     parser.add_argument("--seconds", type=float, default=0.3, help="of one abench sample [0.3]")
@@ -84,6 +87,8 @@ def main() -> int:
             rows = abench.run(opts.kernel, opts.only, opts.rounds, opts.seconds, progress)
         elif opts.programs:
             rows = programs.run(opts.kernel, opts.only, opts.rounds, progress)
+        elif opts.devices:
+            rows = devio.run(opts.kernel, opts.rounds, 1.0, progress)
         elif opts.operations:
             rows = operations.run(opts.rounds)
         else:
@@ -92,6 +97,7 @@ def main() -> int:
             real = Image(debian_kernel.vmlinuz, debian_kernel.initrd, "~ # ")
             rows += measure.boot(real, opts.rounds)
             rows += operations.run(opts.rounds)
+            rows += devio.run(opts.kernel, opts.rounds)
             rows += abench.run(opts.kernel, SWITCHES, opts.rounds, opts.seconds)
     print()
     show(rows, facts)

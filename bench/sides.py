@@ -31,7 +31,9 @@ class Image:
     kernel: Path
     initrd: Path | None
     prompt: str
-    disk: Path | None = None  # attached read-only
+    disk: Path | None = None  # attached read-only, unless writable
+    writable: bool = False
+    network: bool = False  # a card on user-mode networking
 
 
 @dataclass
@@ -77,7 +79,9 @@ class Bhyve:
         subprocess.run([*argv, vm], check=True)
         load += _children()
         argv = [*self.options, "-b"]
-        argv += ["-s", f"3,virtio-blk,{image.disk},ro"] if image.disk else []
+        mode = "" if image.writable else ",ro"
+        argv += ["-s", f"3,virtio-blk,{image.disk}{mode}"] if image.disk else []
+        argv += ["-s", "4,virtio-net,slirp"] if image.network else []
         child = pexpect.spawn(str(BIN / "bhyve"), [*argv, vm], encoding="latin-1", echo=False)
         child.expect_exact(image.prompt, timeout=START_S)
         seconds = time.monotonic() - begin
@@ -121,8 +125,13 @@ class Qemu:
         argv += ["-initrd", str(image.initrd)] if image.initrd else []
         argv += ["-nodefaults", "-display", "none", "-serial", "stdio"]
         if image.disk:
-            argv += ["-drive", f"if=none,id=d,file={image.disk},format=raw,readonly=on"]
+            mode = "off" if image.writable else "on"
+            argv += ["-drive", f"if=none,id=d,file={image.disk},format=raw,readonly={mode}"]
             argv += ["-device", "virtio-blk-device,drive=d"]
+        if image.network:
+            argv += ["-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n"]
+        # Version 2 of virtio-mmio, as with us.
+        argv += ["-global", "virtio-mmio.force-legacy=false"]
         begin = time.monotonic()
         child = pexpect.spawn("qemu-system-aarch64", argv, encoding="latin-1", echo=False)
         child.expect_exact(image.prompt, timeout=START_S)

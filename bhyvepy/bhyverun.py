@@ -37,6 +37,7 @@ from bhyvepy.vmexit import (
     SuspendHow,
     VmExit,
 )
+from bhyvepy.wire import Wire
 
 if TYPE_CHECKING:
     from bhyvepy.devices.base import Device
@@ -52,6 +53,8 @@ JOIN_S = 2.0
 DEBUG_POLL_S = 0.005
 # How often the size of a terminal is looked at: nobody tells of a pty's.
 RESIZE_POLL_S = 1.0
+
+MAX_WIRES = 8
 
 # Signals that belong to the thread that caused them; the core handles SIGBUS.
 SYNCHRONOUS = {signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
@@ -161,6 +164,7 @@ class Machine:
         self.resizers: list[Callable[[], None]] = []
         self.button: PL061 | None = None  # what SIGTERM presses
         self._pressed = False
+        self._wires = 0
         self.bus = Bus()
         self._pins = pins or {}
         self._vcpus = [vm.vcpu(n) for n in range(self.cpus)]
@@ -199,6 +203,9 @@ class Machine:
         if doorbells:
             for bell in device.doorbells():
                 self.vm.doorbell_add(base + bell.offset, bell.size, bell.fd, bell.value)
+            if (at := device.wire_at()) is not None and self._wires < MAX_WIRES:
+                self._wires += 1
+                device.use_wire(Wire(self.vm.handle, base + at[0], base + at[1]))
 
     def _claim(self, device: Device) -> None:
         """Give a device the SMCCC functions and system registers that it answers for."""
@@ -232,6 +239,11 @@ class Machine:
             self._ended.set()
         self.psci.stop()
         self._wake()
+
+    def settle(self) -> None:
+        """What the guest has sent is on its way: serial ports gather bytes for a moment."""
+        for _, device in self.bus.devices:
+            device.drain()
 
     def say(self, line: str) -> None:
         """One line for the user while the guest runs."""
@@ -276,6 +288,7 @@ class Machine:
             for t in threads:
                 if t.ident is not None:
                     t.join(max(0.0, deadline - time.monotonic()))
+            self.settle()
             self._print_messages()
         self.stuck = any(t.is_alive() for t in threads)
         if self._error is not None:

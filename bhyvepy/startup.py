@@ -494,6 +494,7 @@ class _Builder:
             attach=self._attach,
             fatal=self._machine.stop_with,
             vm=self._machine.vm.name,
+            settle=self._machine.settle,
             line=self._ends.line,
             endpoint=self._ends.socket,
             on_resize=self._machine.resizers.append,

@@ -179,6 +179,10 @@ def no_attach(device: CharDevice) -> Port:
     return NoPort()
 
 
+def no_settle() -> None:
+    """Other ports have nothing under way."""
+
+
 def no_line(where: str) -> Callable[[CharDevice], Port]:
     """The lines of a machine without a main thread."""
     raise DeviceError(f"there is no way to {printable(where, 60)} here")
@@ -203,6 +207,7 @@ class DeviceEnv:
     attach: Callable[[CharDevice], Port] = no_attach
     fatal: Callable[[Exception], None] = log_fatal
     vm: str = ""  # the name of the VM
+    settle: Callable[[], None] = no_settle  # let what other ports have sent go out first
     # Where a port named in the device's options ends: stdio, and the forms of endpoint.py.
     line: Callable[[str], Callable[[CharDevice], Port]] = no_line
     endpoint: Callable[[str], Endpoint] = no_endpoint
@@ -217,6 +222,28 @@ class Doorbell:
     size: int
     value: int | None
     fd: int
+
+
+class Wire(Protocol):
+    """Registers that the core serves while the device lets it (vmmapi.Wire)."""
+
+    fd: int  # an eventfd: there are bytes to take
+
+    def set(self, write_on: bool, read_on: bool, value: int) -> None:
+        """What the guest may do without the device from now on."""
+        ...
+
+    def put(self, byte: int) -> bool:
+        """One more behind those of the guest; False: it is full."""
+        ...
+
+    def take(self) -> bytes:
+        """What it has written since the last time."""
+        ...
+
+    def close(self) -> None:
+        """Off, for good."""
+        ...
 
 
 # True: a property without value; int: one u32 cell; list of int: u32 cells.
@@ -296,6 +323,16 @@ class Device(ABC):
     def doorbells(self) -> list[Doorbell]:
         """Registers that the runner may turn into eventfd signals."""
         return []
+
+    def wire_at(self) -> tuple[int, int] | None:
+        """Offsets of a byte register that sends and of its status, when the core may serve them."""
+        return None
+
+    def use_wire(self, wire: Wire) -> None:  # noqa: B027
+        """The core may: switch the wire on when a store does nothing but send."""
+
+    def drain(self) -> None:  # noqa: B027
+        """The guest has stopped: what is still on a wire goes out now."""
 
 
 class GuestLog:

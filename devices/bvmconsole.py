@@ -55,6 +55,7 @@ class BvmConsole(Device):
     def write(self, offset: int, size: int, value: int) -> None:
         """Output of one byte."""
         if offset == 0 and size == 4:
+            self.env.settle()
             self._port.send(bytes((value & 0xFF,)))
 
     def push(self, data: bytes) -> int:

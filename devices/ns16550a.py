@@ -22,11 +22,14 @@ Registers (National Semiconductor PC16550D, table II):
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections import deque
 from typing import Any, ClassVar
 
-from .base import Device, DeviceEnv, DtContext, DtNode
+from .base import Device, DeviceEnv, DtContext, DtNode, Wire
 
 RBR, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)
 THR, FCR, DLL, DLM = RBR, IIR, RBR, IER
@@ -56,6 +59,12 @@ MSR_CONNECTED = MSR_CTS | MSR_DSR | MSR_DCD
 FIFO_SIZE = 16
 
 
+# How long the end may wait for a reader who is slow.
+CLOSE_S = 1.0
+# A byte is rarely alone: the next ones come with it.
+GATHER_S = 0.002
+
+
 class NS16550A(Device):
     """One serial port."""
 
@@ -69,6 +78,10 @@ class NS16550A(Device):
         self._irq = env.irq
         self._rx: deque[int] = deque()
         self._line = False
+        self._wire: Wire | None = None
+        self._said: tuple[bool, bool, int] | None = None  # what the wire was last set to
+        self._out = threading.Lock()  # bytes leave in the order in which they came
+        self._thread: threading.Thread | None = None
         self._power_on()
         self._port = env.attach(self)
 
@@ -141,7 +154,10 @@ class NS16550A(Device):
         """A register; 2- and 4-byte stores write the low byte."""
         value &= 0xFF
         if offset == THR and size == 1 and self._plain:
-            self._port.send(value.to_bytes(1, "little"))
+            wire = self._wire
+            if wire is None or not wire.put(value):
+                self.drain()
+                self._port.send(value.to_bytes(1, "little"))
             if self._ier & IER_THRE:
                 self._sent()
             return
@@ -178,6 +194,7 @@ class NS16550A(Device):
             self._plain = not self._lcr & LCR_DLAB and not self._mcr & MCR_LOOP
             self._update()
         if send:
+            self.drain()  # what came before
             self._port.send(send)
         if room:
             self._port.space()
@@ -270,6 +287,57 @@ class NS16550A(Device):
         if line != self._line:
             self._line = line
             self._irq.set(line)
+        if self._wire is not None:
+            self._tell()
+
+    # -- the transmitter in the core ------------------------------------------------
+
+    def wire_at(self) -> tuple[int, int]:
+        """THR and LSR are the bulk of what a driver touches."""
+        return THR, LSR
+
+    def use_wire(self, wire: Wire) -> None:
+        """From now on bytes come from the wire too, on a thread of their own."""
+        with self._lock:
+            self._wire = wire
+            self._tell()
+        self._thread = threading.Thread(target=self._carry, args=(wire,), daemon=True)
+        self._thread.start()
+
+    def _tell(self) -> None:
+        """Lock held. With its interrupt already pending a store to THR only sends."""
+        sends = self._plain and (self._thre_pending or not self._ier & IER_THRE)
+        want = (sends, not self._overrun, LSR_EMPTY | LSR_DR if self._rx else LSR_EMPTY)
+        if want != self._said and self._wire is not None:
+            self._said = want
+            self._wire.set(*want)
+
+    def _carry(self, wire: Wire) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while self._wire is not None:
+            os.eventfd_read(wire.fd)
+            time.sleep(GATHER_S)
+            self.drain()
+
+    def drain(self) -> None:
+        """What is on the wire goes to the port, before anything that comes later."""
+        with self._out:
+            if self._wire is not None and (data := self._wire.take()):
+                self._port.send(data)
+
+    def close(self) -> None:
+        """The wire is taken down."""
+        self.drain()
+        wire, thread = self._wire, self._thread
+        if wire is None or thread is None:
+            return
+        with self._lock:
+            self._wire = None
+            wire.set(False, False, 0)
+        os.eventfd_write(wire.fd, 1)
+        thread.join(CLOSE_S)
+        if not thread.is_alive():
+            wire.close()
 
     # -- the machine's side ---------------------------------------------------------
 
@@ -317,6 +385,7 @@ class NS16550A(Device):
             self._plain = not self._lcr & LCR_DLAB and not self._mcr & MCR_LOOP
             self._line = self._cause() != IIR_NONE
             self._irq.set(self._line)
+            self._tell()
 
     def dt_node(self, ctx: DtContext) -> DtNode:
         """As 8250_of and FreeBSD's ns8250 expect it: clock-frequency is required."""

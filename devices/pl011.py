@@ -124,6 +124,7 @@ class PL011(Device):
                 self._levels()
             self._update()
         if send:
+            self.env.settle()
             self._port.send(send)
         if room:
             self._port.space()

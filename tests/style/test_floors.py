@@ -22,6 +22,7 @@ PYTHON = {
     "_vmmcore": 1,
     "mem": 2,
     "slirp": 2,
+    "wire": 2,
     "vmmapi": 3,
     "libvmmapi": 3,
     "vmmdir": 3,
@@ -39,7 +40,7 @@ PYTHON = {
     "cli": 8,
 }
 # Only these may use the extension.
-CORE_USERS = {"vmmapi", "mem", "slirp"}
+CORE_USERS = {"vmmapi", "mem", "slirp", "wire"}
 # Devices see guest memory through a protocol, never the VM.
 DEVICE_MAY = {"errors", "membarrier", "layout", "config", "slirp", "devices"}
 

@@ -199,6 +199,20 @@ class FakeLib:
     def vm_memory_written(self, vm: Any, gpa: int, n: int) -> int:
         return 0
 
+    def vm_wire_add(self, vm: Any, write: int, read: int, fd: int, out: Any) -> int:
+        out[0] = 0
+        return 0
+
+    def vm_wire_set(self, vm: Any, wire: int, write: bool, read: bool, value: int) -> int:
+        return 0
+
+    def vm_wire_put(self, vm: Any, wire: int, byte: int) -> int:
+        return errno.EAGAIN
+
+    def vm_wire_take(self, vm: Any, wire: int, buf: Any, room: int, length: Any) -> int:
+        length[0] = 0
+        return 0
+
     def vm_memory_guard(self, base: Any, n: int) -> int:
         return 0
 

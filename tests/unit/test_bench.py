@@ -13,6 +13,7 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
 import abench  # noqa: E402
+import devio  # noqa: E402
 import operations  # noqa: E402
 import programs  # noqa: E402
 import results  # noqa: E402
@@ -65,6 +66,16 @@ def test_facts_have_no_names() -> None:
     facts = results.machine()
     assert {"cpu", "memory", "linux", "python", "commit", "date", "load"} == set(facts)
     assert not any("/" in v for v in facts.values())
+
+
+def test_devices_rows_fit_the_program() -> None:
+    """Each row of devio.py asks devio.c for something that it does, with all its words."""
+    source = (BENCH / "devio.c").read_text()
+    for unit, line in devio.ROWS.values():
+        word, *rest = line.split()
+        assert word in source
+        assert len(rest) == (3 if word in ("recv", "send") else 2)
+        assert f"{unit}\\n" in source
 
 
 def test_a_line_of_abench_is_read() -> None:

@@ -26,6 +26,8 @@
 #define VM_MAX_LOADREC 262144
 #define VM_MAX_STATS 64
 #define VM_MAX_DOORBELLS 64
+#define VM_MAX_WIRES 8
+#define VM_WIRE_BYTES 16384
 
 /* Memory segments. */
 #define VM_SYSMEM 0
@@ -315,6 +317,19 @@ int vm_raise_msi_from(struct vm *vm, uint64_t addr, uint64_t msg, uint32_t devid
  */
 int vm_doorbell_add(struct vm *vm, uint64_t gpa, int size, bool match_any, uint64_t value, int fd);
 int vm_doorbell_del(struct vm *vm, uint64_t gpa, int fd);
+
+/* -- wires: the registers of a serial port that move bytes ---------------------
+ * While write_on, a guest's store of a byte to write_gpa is kept, and signals the
+ * eventfd when it is the first; while read_on, a load of a byte from read_gpa
+ * gives `value`. Everything else, also when VM_WIRE_BYTES are kept, leaves
+ * vm_run(). A new wire is off. take() gives the bytes since the last call; ERANGE:
+ * there are more than `room`.
+ */
+int vm_wire_add(struct vm *vm, uint64_t write_gpa, uint64_t read_gpa, int fd, int *wire);
+int vm_wire_set(struct vm *vm, int wire, bool write_on, bool read_on, uint8_t value);
+/* A byte of the device's own, behind those; EAGAIN: full. */
+int vm_wire_put(struct vm *vm, int wire, uint8_t byte);
+int vm_wire_take(struct vm *vm, int wire, uint8_t *buf, size_t room, size_t *len);
 
 /* -- statistics -------------------------------------------------------------- */
 /* ENOENT past the last. The description stays valid. */

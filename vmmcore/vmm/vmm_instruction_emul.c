@@ -226,6 +226,8 @@ run(struct vm *vm, struct hypctx *hypctx, struct vm_exit *vme)
 			vmm_stat_incr(hypctx, VMEXIT_DOORBELL);
 			continue;
 		}
+		if (vm_wire_access(vm, a->gpa, a->size, dir, &a->data))
+			continue;
 		hypctx->pending = PENDING_INST_EMUL;
 		vme->exitcode = VM_EXITCODE_INST_EMUL;
 		vme->gpa = a->gpa;

@@ -106,6 +106,15 @@ struct vcpu {
 	uint64_t waited, stolen_next;
 };
 
+struct vm_wire {
+	uint64_t write_gpa, read_gpa;
+	int fd;
+	bool write_on, read_on;
+	uint8_t value;
+	size_t count;
+	uint8_t bytes[VM_WIRE_BYTES];
+};
+
 struct vm_doorbell {
 	uint64_t gpa, value;
 	int size, fd;
@@ -121,9 +130,11 @@ struct vm {
 	bool runner; /* vm_run_begin() done */
 	uint64_t created;
 	struct vm_seg seg[SEG_COUNT];
-	pthread_mutex_t mtx; /* doorbells, opening of segments */
+	pthread_mutex_t mtx; /* doorbells, wires, opening of segments */
 	_Atomic unsigned ndoorbells;
 	struct vm_doorbell doorbell[VM_MAX_DOORBELLS];
+	_Atomic unsigned nwires;
+	struct vm_wire wire[VM_MAX_WIRES];
 	bool paused;
 	uint32_t vmid; /* see vmm_pcpu.c */
 	uint64_t vmid_gen;
@@ -178,6 +189,7 @@ int vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int
 
 /* vmm_doorbell.c */
 bool vm_doorbell_ring(struct vm *vm, uint64_t gpa, unsigned size, uint64_t value);
+bool vm_wire_access(struct vm *vm, uint64_t gpa, unsigned size, int dir, uint64_t *data);
 
 /* vmm_stolen.c: before an entry, from the vCPU's thread; give back what it holds */
 void vm_stolen_update(struct vm *vm, struct hypctx *hypctx, struct vcpu *vcpu);
