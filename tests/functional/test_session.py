@@ -295,6 +295,8 @@ def test_ctrl_c_returns_at_once_and_the_guest_lives(vmm: Vmm, tmp_path: Path) ->
         env=vmm.env,
         stdout=subprocess.PIPE,
         text=True,
+        # A shell's background job ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert proc.stdout is not None
