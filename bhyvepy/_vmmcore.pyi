@@ -1,4 +1,4 @@
-# The cffi module built from vmmcore/include/vmm.h; imported by vmmapi.py and mem.py only.
+# The cffi module built from vmmcore/include/vmm.h; imported by what test_floors.py names only.
 from typing import Any
 
 ffi: Any

@@ -1,6 +1,6 @@
 """libvmmapi in Python: VM and VCPU over the C core.
 
-With mem.py the only file that imports the extension. A VM lives in files of the
+With mem.py, vgic.py, wire.py and slirp.py what imports the extension. A VM lives in files of the
 VM directory; any process of its owner may open it (docs/architecture.md,
 section 3). Every failure of the core becomes one VmError with a line that says
 what to do. Not here: what a machine consists of (layout.py, machdep.py), and

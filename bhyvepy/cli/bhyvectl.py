@@ -80,6 +80,9 @@ def bhyvectl(
     ] = False,
     dump_stage2: Annotated[bool, _flag("--dump-stage2", "What the VM's memory map maps.")] = False,
     dump_timer: Annotated[bool, _flag("--dump-timer", "Timers of the vCPU.")] = False,
+    dump_gic: Annotated[
+        bool, _flag("--dump-gic", "The interrupt controller: vCPUs and interrupts.")
+    ] = False,
     dump_fdt: Annotated[bool, _flag("--dump-fdt", "The device tree, as source.")] = False,
     exits_plot: Annotated[
         str | None, typer.Option("--exits-plot", metavar="FILE", help="Draw the exits as SVG.")
@@ -148,6 +151,7 @@ def bhyvectl(
             ("stage1", dump_stage1),
             ("stage2", dump_stage2),
             ("timer", dump_timer),
+            ("gic", dump_gic),
             ("fdt", dump_fdt),
         )
         if on
@@ -209,7 +213,7 @@ def _look(
     report: Report, vm: vmmapi.VM, vcpu: vmmapi.VCPU, dumps: Sequence[str], plot: str | None
 ) -> None:
     """The --dump- actions and the plot, in the order of the options."""
-    from bhyvepy.cli import _dump
+    from bhyvepy.cli import _dump, _gic
 
     show: dict[str, Callable[[], None]] = {
         "stage1": lambda: _dump.show_ranges(
@@ -217,6 +221,7 @@ def _look(
         ),
         "stage2": lambda: _dump.show_ranges(report, "stage2", "Stage 2", _dump.stage2(vm)),
         "timer": lambda: _dump.show_timer(report, vcpu),
+        "gic": lambda: _gic.show(report, vm),
         "fdt": lambda: _dump.show_fdt(report, vm),
     }
     for name in dumps:

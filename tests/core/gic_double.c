@@ -12,6 +12,7 @@
 #include "pe/except.h"
 #include "pe/gic_cpuif.h"
 #include "pe/timer.h"
+#include "sys/clock.h"
 #include "vmm/arm64.h"
 #include "vmm/io/vgic.h"
 #include "vmm/vmm_vm.h"
@@ -460,4 +461,58 @@ m_die_locked(struct machine *m)
 
 	if (pthread_create(&t, NULL, die_locked, m) == 0)
 		pthread_join(t, NULL);
+}
+
+/* A visit that would not wait for more than 1 ms, with the lock held by somebody or free. */
+EXPORT int
+m_visit(struct machine *m, int held)
+{
+	struct hyp *hyp = &m->area->hyp;
+	struct vgic_visit v;
+	int error;
+
+	if (held)
+		(void)sys_lock(&hyp->vgic.lock);
+	error = vgic_enter_until(&v, hyp, -1, sys_now_ns() + 1000000);
+	if (error == 0)
+		vgic_leave(&v);
+	if (held)
+		sys_unlock(&hyp->vgic.lock);
+	return (error);
+}
+
+/* Nobody comes out of the guest: as with a runner that was killed there. */
+int
+vcpu_freeze(struct vm *vm, struct hypctx *hypctx)
+{
+	(void)vm;
+	(void)hypctx;
+	return (0);
+}
+
+void
+vcpu_thaw(struct vm *vm, struct hypctx *hypctx)
+{
+	(void)vm;
+	(void)hypctx;
+}
+
+/* What vm_get_vgic() says of an interrupt: enabled, pending, active, edge from bit 0; -1: none. */
+EXPORT int
+m_look(struct machine *m, int cpu, uint32_t intid)
+{
+	static struct vm_vgic_irq irqs[VM_VGIC_IRQS];
+	static struct vm_vgic_cpu cpus[VM_MAXCPU];
+	struct vm vm = { .hyp = &m->area->hyp };
+	struct vm_vgic vgic;
+	unsigned i, n = VM_VGIC_IRQS;
+
+	if (vm_get_vgic(&vm, &vgic, cpus, &n, irqs) != 0)
+		return (-1);
+	for (i = 0; i < n; i++) {
+		if (irqs[i].intid == intid && irqs[i].cpu == cpu)
+			return (irqs[i].enabled | irqs[i].pending << 1 | irqs[i].active << 2 |
+				irqs[i].edge << 3);
+	}
+	return (-1);
 }

@@ -56,6 +56,8 @@ void m_set_active(struct machine *m, unsigned cpu, int active);
 void m_reset(struct machine *m, unsigned cpu);
 void m_damage_maps(struct machine *m);
 void m_die_locked(struct machine *m);
+int m_visit(struct machine *m, int held);
+int m_look(struct machine *m, int cpu, uint32_t intid);
 """
 
 SOURCES = [
@@ -63,6 +65,7 @@ SOURCES = [
     "pe/gic_virt.c",
     "pe/timer.c",
     "vmm/io/vgic.c",
+    "vmm/io/vgic_dump.c",
     "vmm/io/vgic_init.c",
     "vmm/io/vgic_its.c",
     "vmm/io/vgic_its_mmio.c",
@@ -70,6 +73,7 @@ SOURCES = [
     "vmm/io/vgic_v3.c",
     "vmm/io/vgic_v3_mmio.c",
     "vmm/io/vtimer.c",
+    "sys/clock.c",
     "sys/lock.c",
 ]
 

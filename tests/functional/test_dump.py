@@ -8,6 +8,7 @@ import subprocess
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from .test_machine import kernel
 from .test_smp import boot, end
 
 RAM = 0x80000000
+GPIO_INTID = 41
 
 
 @pytest.mark.fetch
@@ -28,11 +30,15 @@ RAM = 0x80000000
 def test_linux(vmm: Vmm, tmp_path: Path) -> None:
     """What is shown is what the guest has."""
     guest = boot(vmm, fetch("6.12-cloud"), "2")
+    # What Linux has asked its interrupt controller for: GICv3, INTID, trigger, device.
+    asked = re.findall(r"GICv3 +(\d+) (Level|Edge) +(\S+)", guest.sh("cat /proc/interrupts"))
     # The virtual address of the kernel's text, as Linux knows it.
     text = int(guest.sh("grep ' _stext$' /proc/kallsyms | head -1").split()[0], 16)
     vmm.ctl("--pause")
     try:
         found = json.loads(vmm.ctl("--dump-stage1", "--dump-stage2", "--dump-timer", "--json"))
+        rows = [line.split("\t") for line in vmm.ctl("--dump-gic").splitlines()]
+        gic = json.loads(vmm.ctl("--dump-gic", "--json"))["gic"]
     finally:
         vmm.ctl("--resume")
     covering = [r for r in found["stage1"] if r["start"] <= text < r["end"]]
@@ -43,6 +49,7 @@ def test_linux(vmm: Vmm, tmp_path: Path) -> None:
     ram = [r for r in found["stage2"] if RAM <= r["start"] < RAM + (512 << 20)]
     assert sum(r["end"] - r["start"] for r in ram) >= 32 << 20
     assert found["timer"]["virtual"]["enabled"]
+    check_gic(gic, rows, asked)
     dts = vmm.ctl("--dump-fdt")
     compiled = subprocess.run(
         ["dtc", "-q", "-I", "dts", "-O", "dtb"], input=dts.encode(), capture_output=True, check=True
@@ -62,6 +69,30 @@ def test_linux(vmm: Vmm, tmp_path: Path) -> None:
     assert int(stats["bytes of host code made of them"]) > 100000
     assert int(stats["handlers called by translated code"]) > 1000
     end(vmm, guest)
+
+
+def check_gic(gic: Any, rows: list[list[str]], asked: list[tuple[str, str, str]]) -> None:
+    """The interrupts that Linux of two vCPUs has asked for are on, as it has asked."""
+    assert {"arch_timer", "ttyS0"} <= {name for _, _, name in asked}, asked
+    assert (gic["version"], gic["its"], gic["gicd_ctlr"]) == (3, None, "0x53")
+    assert [(c["vcpu"], c["asleep"], c["pmr"]) for c in gic["cpus"]] == [
+        (0, False, 0xF0),
+        (1, False, 0xF0),
+    ]
+    assert len(gic["interrupts"]) == 2 * 32 + 988
+    enabled = {(i["intid"], i["vcpu"]): i for i in gic["interrupts"] if i["enabled"]}
+    for intid, trigger, name in asked:
+        for cpu in (0, 1) if int(intid) < 32 else (None,):
+            irq = enabled[int(intid), cpu]
+            assert irq["edge"] is (trigger == "Edge"), (name, irq)
+            assert irq["target"] in (0, 1)
+    spis = {int(n) for n, *_ in asked if int(n) >= 32}
+    # The power button's PL061 is a controller of its own, whose parent Linux does not list.
+    assert {n for n, _ in enabled if n >= 32} == spis | {GPIO_INTID}
+    listed = [tuple(row[:4]) for row in rows if len(row) == 11 and row[0] != "INTID"]
+    for (intid, _), irq in enabled.items():
+        assert (str(intid), irq["kind"].upper(), str(irq["target"]), "yes") in listed
+    assert len(listed) < 100
 
 
 def test_trace(vmm: Vmm, tmp_path: Path) -> None:
@@ -119,6 +150,9 @@ def test_before_the_run(vmm: Vmm, tmp_path: Path) -> None:
     """Without an MMU nothing is mapped; a file that cannot be written is one line."""
     vmm.load("-k", kernel("rtc"), "-m", "64M")
     assert vmm.ctl("--dump-stage1") in ("", "\n")
+    none = vmm.run("bhyvectl", "--vm=vm", "--dump-gic", "--json")
+    assert (none.status, none.out) == (1, "")
+    assert none.err == "bhyvectl: VM vm has no interrupt controller yet: bhyve gives it one\n"
     done = vmm.run("bhyvectl", "--vm=vm", f"--exits-plot={tmp_path}/none/x.svg")
     assert done.status != 0
     assert re.fullmatch(r"bhyvectl: .*no such file or directory\n", done.err), done.err

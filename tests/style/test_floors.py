@@ -24,6 +24,7 @@ PYTHON = {
     "slirp": 2,
     "wire": 2,
     "vmmapi": 3,
+    "vgic": 3,
     "libvmmapi": 3,
     "vmmdir": 3,
     "session": 7,
@@ -40,7 +41,7 @@ PYTHON = {
     "cli": 8,
 }
 # Only these may use the extension.
-CORE_USERS = {"vmmapi", "mem", "slirp", "wire"}
+CORE_USERS = {"vmmapi", "mem", "slirp", "vgic", "wire"}
 # Devices see guest memory through a protocol, never the VM.
 DEVICE_MAY = {"errors", "membarrier", "layout", "config", "slirp", "devices"}
 

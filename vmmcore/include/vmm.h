@@ -311,6 +311,52 @@ int vm_raise_msi(struct vm *vm, uint64_t addr, uint64_t msg);
 /* From the device with this DeviceID (its requester id on a bus). */
 int vm_raise_msi_from(struct vm *vm, uint64_t addr, uint64_t msg, uint32_t devid);
 
+/*
+ * What the interrupt controller holds. All of it belongs to one moment, with every
+ * vCPU frozen: what was in list registers is counted in. List registers themselves
+ * are shown as the vCPU's last stay in the guest left them.
+ */
+struct vm_vgic {
+	int version;       /* 3 or 2 */
+	int ncpus;         /* redistributors, or CPU interfaces */
+	int its;           /* 1: with an ITS */
+	int list_regs;     /* of each CPU */
+	uint32_t ctlr;     /* GICD_CTLR as the guest reads it */
+	uint64_t dist;     /* GICD */
+	uint64_t redist;   /* GICR of the first CPU, or GICC */
+	uint64_t its_base; /* GITS */
+};
+struct vm_vgic_cpu {
+	int asleep;         /* GICR_WAKER.ProcessorSleep */
+	int lpis;           /* GICR_CTLR.EnableLPIs */
+	uint32_t pmr;       /* ICC_PMR, or GICC_PMR */
+	uint32_t running;   /* priority of what is being handled, 0xff: nothing */
+	uint32_t ctlr;      /* GICv2: GICC_CTLR, else 0 */
+	uint32_t nlr;       /* list registers that the last stay used */
+	uint64_t vmcr, hcr; /* ICH_VMCR_EL2, ICH_HCR_EL2 */
+	uint64_t lr[16];    /* ICH_LR<n>_EL2 */
+};
+struct vm_vgic_irq {
+	uint32_t intid;
+	int cpu;        /* whose SGI or PPI it is; -1: SPI, LPI */
+	int target;     /* vCPU it goes to; -1: none */
+	uint64_t route; /* SPI: GICD_IROUTER, or GICD_ITARGETSR; else 0 */
+	uint8_t priority;
+	uint8_t group; /* 0 or 1 */
+	uint8_t edge;  /* else level-sensitive */
+	uint8_t line;  /* the input is high */
+	uint8_t enabled, pending, active;
+};
+#define VM_VGIC_IRQS 11228 /* of 64 vCPUs, with all LPIs */
+/*
+ * `cpus` has room for VM_MAXCPU, of which vgic->ncpus are filled in; *count: in
+ * the room in `irqs`, out how many there are. LPIs only when enabled, pending or
+ * active. ENODEV: no vGIC; ERANGE: no room; ETIMEDOUT: a stopped process is in
+ * the way.
+ */
+int vm_get_vgic(struct vm *vm, struct vm_vgic *vgic, struct vm_vgic_cpu *cpus, unsigned *count,
+    struct vm_vgic_irq *irqs);
+
 /* -- doorbells: a guest write of `size` bytes to gpa signals an eventfd --------
  * instead of leaving vm_run(). match_any false: only when the value is equal.
  * Private to the calling process.

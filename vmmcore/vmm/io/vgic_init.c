@@ -104,7 +104,7 @@ vgic_cpuinit(struct hypctx *hypctx)
 		cpu->present = 1;
 	}
 	cpu->vcpuid = hypctx->vcpuid;
-	cpu->lr_used = cpu->lr_pending = cpu->evicted = 0;
+	cpu->lr_used = cpu->lr_last = cpu->lr_pending = cpu->evicted = 0;
 	vgic_v2_cpuinit(&cpu->v2);
 	atomic_store(&cpu->in_guest, 0);
 

@@ -144,16 +144,35 @@ rebuild(struct vgic_visit *v)
 	}
 }
 
-void
-vgic_enter(struct vgic_visit *v, struct hyp *hyp, int self)
+static void
+visit(struct vgic_visit *v, struct hyp *hyp, int self)
 {
 	v->hyp = hyp;
 	v->vgic = &hyp->vgic;
 	v->self = self;
 	v->notify = 0;
 	v->held = 0;
+}
+
+void
+vgic_enter(struct vgic_visit *v, struct hyp *hyp, int self)
+{
+	visit(v, hyp, self);
 	if (sys_lock(&hyp->vgic.lock) == EOWNERDEAD)
 		rebuild(v);
+}
+
+int
+vgic_enter_until(struct vgic_visit *v, struct hyp *hyp, int self, uint64_t deadline_ns)
+{
+	int error = sys_lock_until(&hyp->vgic.lock, deadline_ns);
+
+	visit(v, hyp, self);
+	if (error == EOWNERDEAD)
+		rebuild(v);
+	else if (error != 0)
+		return (error);
+	return (0);
 }
 
 void
@@ -460,6 +479,7 @@ vgic_flush_hwstate(struct hypctx *hypctx)
 
 	if (cpu->lr_used != 0) /* the entry was given up after the last flush */
 		vgic_sync_hwstate(hypctx);
+	cpu->lr_last = 0;
 	if (!vgic_is_attached(hyp)) {
 		regs->ich_hcr_el2 = 0;
 		return;
@@ -486,6 +506,7 @@ vgic_flush_hwstate(struct hypctx *hypctx)
 		vgic_v2_load(&v, hypctx);
 	else
 		load_v3(&v, hypctx);
+	cpu->lr_last = cpu->lr_used;
 	if (cpu->lr_used != 0)
 		atomic_store(&cpu->in_guest, 1);
 	v.notify = 0;

@@ -85,6 +85,7 @@ struct vgic_v3_cpu {
 	_Atomic uint32_t in_guest;   /* list registers are loaded */
 	uint16_t lr_irq[VGIC_MAXLR]; /* INTID of each loaded list register */
 	uint32_t lr_used;            /* list registers loaded, from 0 up */
+	uint32_t lr_last;            /* how many the last entry loaded: for vm_get_vgic() */
 	uint32_t lr_pending;         /* of these were loaded as pending */
 	uint32_t evicted;            /* active interrupts that found no list register */
 	struct vgic_v2_cpu v2;
@@ -139,6 +140,8 @@ struct vgic_visit {
 };
 
 void vgic_enter(struct vgic_visit *, struct hyp *, int self);
+/* The same, or ETIMEDOUT at `deadline_ns` on CLOCK_MONOTONIC: then there is no visit. */
+int vgic_enter_until(struct vgic_visit *, struct hyp *, int self, uint64_t deadline_ns);
 void vgic_leave(struct vgic_visit *);
 /*
  * The interrupt `intid` as vCPU `cpu` sees it (cpu counts for INTID < 32);
