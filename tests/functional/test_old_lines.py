@@ -7,6 +7,7 @@ in a network namespace of the test's own.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -100,7 +101,8 @@ def test_a_device_tree_and_all_devices(vmm: Vmm, here: Path, net: bool) -> None:
     else:
         guest = bhyve(vmm, line, here)
     status = guest.wait()
-    said = Transcript.parse(guest.log.text)
+    # What bhyve says of the request behind the end may fall into the middle of a line.
+    said = Transcript.parse(re.sub(r"bhyve: virtio-blk0: bad request[^\n]*\n", "", guest.log.text))
     assert status == POWERED_OFF, said.text
     assert said.done, said.text
     assert not said.failed, said.text

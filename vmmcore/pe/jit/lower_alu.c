@@ -209,6 +209,14 @@ operand2(struct tr *t, const struct insn *in, bool invert)
 	}
 	if (FIELD(in->word, 10, 6) == 0 && !invert)
 		return (s_guest(in->rm));
+	if (FIELD(in->word, 22, 2) == 0 && FIELD(in->word, 10, 6) == 1 && in->rm != REG_ZR) {
+		int m = g_read(t, true, in->rm, RCX);
+
+		x_lea(x, w, RCX, x_memx(m, m, 0, 0));
+		if (invert)
+			x_not(x, w, RCX);
+		return (s_host(RCX));
+	}
 	g_load(t, w, RCX, in->rm);
 	x_shift(x, w, shift_op[FIELD(in->word, 22, 2)], RCX, (unsigned)FIELD(in->word, 10, 6));
 	if (invert)
@@ -220,8 +228,20 @@ LOWER(arith)
 {
 	struct x86 *x = &t->x;
 	bool w = is_x(in), sub = (in->word & (1u << 30)) != 0;
-	struct src s = operand2(t, in, false);
+	bool shifted = (in->word & (1u << 21)) == 0 && FIELD(in->word, 22, 2) == 0;
+	unsigned lsl = shifted ? (unsigned)FIELD(in->word, 10, 6) : 0;
+	struct src s;
 
+	/* ADD with LSL #1 to #3 is an address. */
+	if (!sub && lsl >= 1 && lsl <= 3 && in->rn != REG_ZR && in->rm != REG_ZR) {
+		int n = g_read(t, true, in->rn, RAX), m = g_read(t, true, in->rm, RCX);
+		int d = g_dest(in->rd, RAX);
+
+		x_lea(x, w, d, x_memx(n, m, (int)lsl, 0));
+		g_commit(t, in->rd, d);
+		return;
+	}
+	s = operand2(t, in, false);
 	if (!sub && s.kind == S_HOST && jit_map[in->rn] >= 0 && in->rn != REG_ZR) {
 		int d = g_dest(in->rd, RAX);
 

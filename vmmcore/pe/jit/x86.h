@@ -61,6 +61,9 @@ x_mem(int base, int32_t disp)
 static inline struct x86_mem
 x_memx(int base, int index, int scale, int32_t disp)
 {
+	/* RBP and R13 as a base need a displacement, and LEA with three parts is slow. */
+	if (scale == 0 && disp == 0 && index >= 0 && (base & 7) == RBP && (index & 7) != RBP)
+		return ((struct x86_mem){ index, base, 0, 0 });
 	return ((struct x86_mem){ base, index, scale, disp });
 }
 
