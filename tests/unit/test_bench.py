@@ -15,6 +15,7 @@ sys.path.insert(0, str(BENCH))
 import abench  # noqa: E402
 import devio  # noqa: E402
 import operations  # noqa: E402
+import plot  # noqa: E402
 import programs  # noqa: E402
 import results  # noqa: E402
 from results import Row  # noqa: E402
@@ -112,3 +113,21 @@ def test_whole_programs_are_functions_of_the_script() -> None:
     )
     assert len(found) == len(set(found))
     subprocess.run(["sh", "-n", str(programs.SCRIPT)], check=True)
+
+
+def test_chart_has_a_bar_for_each_row_with_a_ratio(tmp_path: Path) -> None:
+    """Worst first in its class, the class's mean, and nothing for a row that has no other side."""
+    run, svg = tmp_path / "run.json", tmp_path / "chart.svg"
+    rows = [
+        {"name": "fast", "class": "int", "ratio": 4.0},
+        {"name": "slow&", "class": "int", "ratio": 0.25},
+        {"name": "alone", "class": "int", "ratio": None},
+    ]
+    run.write_text(json.dumps({"machine": {"commit": "abc"}, "rows": rows}))
+    assert plot.main([str(run), str(svg)]) == 0
+    text = svg.read_text()
+    assert text.count("<rect") == 3  # with the background
+    assert text.index(">slow&amp;<") < text.index(">fast<")
+    assert "int: 1.00" in text
+    assert "alone" not in text
+    assert plot.main([]) == 2
