@@ -74,7 +74,7 @@ def run(
 
 def _one(guest: Guest, name: str) -> tuple[float, str]:
     """One run: seconds and the digest of the output."""
-    command = f"/enter /bin/sh /tmp/work/{SCRIPT.name} {name} || echo P failed"
+    command = f"/enter /bin/sh /tmp/job/{SCRIPT.name} {name} || echo P failed"
     text = guest.command(command, r"\n(P [^\r\n]*)\r", PROMPT, ROW_S)
     found = re.fullmatch(r"P (\w+) (\d+) (\S+)", text)
     if not found or found[1] != name:

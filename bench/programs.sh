@@ -1,7 +1,7 @@
 # Programs of Debian as whole processes, for programs.py: one function each, p_NAME.
 # What they print is the same on every machine; $D, $T and their packed forms are made once.
 set -e
-W=/tmp/work D=/tmp/data T=/tmp/text
+W=/tmp/job D=/tmp/data T=/tmp/text
 cd /tmp
 
 prepare()

@@ -63,7 +63,7 @@ MERGED = ("bin", "sbin", "lib")
 FORM = 1
 SPARE_MIB = 32
 
-# Runs as /cmds.sh of the initramfs: the disk is mounted, /work of the initramfs is in its /tmp.
+# Runs as /cmds.sh of the initramfs: the disk is mounted, /job of the initramfs is in its /tmp.
 MOUNT = """\
 mount -t ext4 -o ro /dev/vda /mnt || exit 1
 mount -t proc proc /mnt/proc
@@ -73,7 +73,7 @@ mount -t tmpfs tmp /mnt/tmp
 mkdir -p /dev/shm
 mount -t tmpfs shm /dev/shm
 ifconfig lo 127.0.0.1 up
-cp -r /work /mnt/tmp/work
+cp -r /job /mnt/tmp/job
 ulimit -c 0
 """
 # /enter of the initramfs: a command in the disk.
@@ -82,7 +82,7 @@ exec env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp TMPDIR=/
 	LC_ALL=C.UTF-8 TERM=dumb chroot /mnt "$@" </dev/null
 """
 RUN = """\
-/enter /bin/sh /tmp/work/run.sh
+/enter /bin/sh /tmp/job/run.sh
 echo "WORK-STATUS $?"
 poweroff -f
 """
@@ -159,7 +159,7 @@ def file_system(tree: Path, image: Path, spare_mib: int = SPARE_MIB, journal: bo
 def initrd(guest: debian.Guest, script: str, files: Mapping[str, bytes] | None = None) -> bytes:
     """The kernel's initrd; at boot `script` runs in the disk, then the machine goes off.
 
-    The script finds the files in /tmp/work; nothing but /tmp can be written.
+    The script finds the files in /tmp/job; nothing but /tmp can be written.
     """
     return _initrd(guest, MOUNT + RUN, {**(files or {}), "run.sh": script.encode()})
 
@@ -174,7 +174,7 @@ def _initrd(guest: debian.Guest, commands: str, files: Mapping[str, bytes]) -> b
     more.file("cmds.sh", commands.encode(), 0o755)
     more.file("enter", b"#!/bin/sh\n" + ENTER.encode(), 0o755)
     for name, data in files.items():
-        more.file(f"work/{name}", data)
+        more.file(f"job/{name}", data)
     return guest.initrd.read_bytes() + gzip.compress(more.getvalue(), mtime=0)
 
 

@@ -93,7 +93,7 @@ KERNEL_LINE = re.compile(r"^\[ *\d+\.\d{6}\] .*\n", re.MULTILINE)
 def script(steps: Sequence[Step]) -> str:
     """What the guest runs."""
     parts = [f'echo "<<< {s.name}"\n({s.command})\necho ">>> {s.name} $?"\n' for s in steps]
-    return ". /tmp/work/prepare.sh\n" + "".join(parts)
+    return ". /tmp/job/prepare.sh\n" + "".join(parts)
 
 
 def blocks(text: str) -> dict[str, tuple[str, int]]:

@@ -203,8 +203,8 @@ def test_sources_of_both_forms_become_arm64_lines() -> None:
     """deb822 and one-line entries with a Debian suite are copied; other vendors' are not."""
     files = {
         "/etc/apt/sources.list": "# comment\n"
-        "deb [arch=amd64 signed-by=/k.gpg] http://mirror/debian stable main contrib\n"
-        "deb-src http://mirror/debian stable main\n"
+        "deb [arch=amd64 signed-by=/k.gpg] http://mirror/main stable main contrib\n"
+        "deb-src http://mirror/main stable main\n"
         "deb http://vendor/apt vendor-stable main\n",
         "/etc/apt/sources.list.d/debian.sources": "Types: deb\n# note\nURIs: http://mirror/sec\n"
         "Suites: trixie-security\nComponents: main\nSigned-By: /keys.gpg\n\n"
@@ -213,7 +213,7 @@ def test_sources_of_both_forms_become_arm64_lines() -> None:
         "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n",
     }
     assert debian.debian_sources(files).splitlines() == [
-        "deb [arch=arm64 signed-by=/k.gpg] http://mirror/debian bookworm main",
+        "deb [arch=arm64 signed-by=/k.gpg] http://mirror/main bookworm main",
         "deb [arch=arm64 signed-by=/keys.gpg] http://mirror/sec bookworm-security main",
         "deb [arch=arm64] http://a bookworm main",
         "deb [arch=arm64] http://b bookworm main",
@@ -390,8 +390,8 @@ def test_the_initrd_of_a_disk_starts_the_script(tmp_path: Path) -> None:
     data = userland.initrd(guest, "true\n", {"a.py": b"pass"})
     assert data.startswith(base.read_bytes())
     more = gzip.decompress(data.removeprefix(base.read_bytes()))
-    assert b"work/run.sh" in more
-    assert b"work/a.py" in more
+    assert b"job/run.sh" in more
+    assert b"job/a.py" in more
     assert b"chroot /mnt" in more
 
 

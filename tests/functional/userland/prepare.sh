@@ -1,6 +1,6 @@
 # Known data without a random generator: the key stream of a cipher, and text.
 # $D and $T are files that are the same everywhere, $W is where these scripts are.
-W=/tmp/work D=/tmp/data T=/tmp/text
+W=/tmp/job D=/tmp/data T=/tmp/text
 cd /tmp
 key=$(printf %064d 7) iv=$(printf %032d 9)
 head -c 4M /dev/zero | OPENSSL_armcap=0 openssl enc -chacha20 -K $key -iv $iv > $D
