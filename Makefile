@@ -10,7 +10,7 @@ CFILES	:= $(shell find vmmcore guests tests bench -name '*.[ch]' -o -name '*.inc
 # cmake, ninja, ruff and the three commands are those of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test test-long test-asan lint format bench conformance mutants fuzz clean
+.PHONY: help run test test-long test-asan soak lint format bench conformance mutants fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test       the whole test suite"
 	@echo "make test-long  the suite and the campaigns that take hours"
 	@echo "make test-asan  the core tests with AddressSanitizer and UBSan"
+	@echo "make soak [SOAK_MINUTES=30]  four vCPUs under load on that core"
 	@echo "make lint       ruff, mypy, clang-format, mandoc"
 	@echo "make format     let ruff and clang-format lay the sources out"
 	@echo "make bench      the same guests on bhyvepy and on qemu-system-aarch64"
@@ -54,6 +55,10 @@ test-long: $(VENV)/test-stamp
 test-asan: $(VENV)/test-stamp
 	@scripts/packages test
 	scripts/test-asan $(PY)
+
+soak: $(VENV)/test-stamp
+	@scripts/packages test
+	scripts/test-asan $(PY) -s tests/functional/test_soak.py
 
 lint: $(VENV)/test-stamp
 	@scripts/packages lint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bhyvepy.guests import debian
+from bhyvepy.guests import debian, packages
 
 from .bad_files import write as write_bad_files
 from .framework import Vmm
@@ -79,6 +79,20 @@ def debian_kernel(request: pytest.FixtureRequest) -> debian.Guest:
 def debian_61() -> debian.Guest:
     """One of them, for what does not depend on the kernel."""
     return fetch("6.1-cloud")
+
+
+@pytest.fixture
+def stress_initrd(debian_61: debian.Guest, tmp_path: Path) -> Path:
+    """Debian's stress-ng behind the kernel's initrd."""
+    try:
+        more = packages.archive("stress-ng")
+    except debian.FetchError as err:
+        if os.environ.get("OFFLINE") == "1":
+            pytest.skip(f"{OFFLINE} and stress-ng is not cached: {err}")
+        raise
+    path = tmp_path / "initrd.gz"
+    path.write_bytes(debian_61.initrd.read_bytes() + more)
+    return path
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bhyvepy.guests import debian, initramfs, packages
+from bhyvepy.guests import debian, initramfs
 
-from .conftest import OFFLINE, fetch
+from .conftest import fetch
 from .framework import BOOT_S, LINUX_PROMPT, POWERED_OFF, Guest, Vmm
 from .test_debian import TROUBLE
 from .test_machine import kernel as bare_metal
@@ -202,20 +202,6 @@ def test_nobody_wakes_without_something_to_do(vmm: Vmm, how: str) -> None:
     assert switches(guest.pid) == before
     assert cpu_ticks(guest.pid) - used <= 1
     vmm.destroy()
-
-
-@pytest.fixture
-def stress_initrd(debian_61: debian.Guest, tmp_path: Path) -> Path:
-    """Debian's stress-ng behind the kernel's initrd."""
-    try:
-        more = packages.archive("stress-ng")
-    except debian.FetchError as err:
-        if os.environ.get("OFFLINE") == "1":
-            pytest.skip(f"{OFFLINE} and stress-ng is not cached: {err}")
-        raise
-    path = tmp_path / "initrd.gz"
-    path.write_bytes(debian_61.initrd.read_bytes() + more)
-    return path
 
 
 def stress(vmm: Vmm, kernel: debian.Guest, initrd: Path, seconds: int) -> str:
