@@ -173,6 +173,9 @@ codecache_decode(struct pe *pe, struct codepage *page, unsigned i)
 	feature = a64_op_feature[slot->op];
 	if (feature >= 0 && !pe_has(pe, (enum pe_feature)feature))
 		slot->op = A64_UNDEFINED;
+	/* Compilers put these at every call and return. */
+	if (slot->op == A64_PAC_HINT && !pe_has(pe, PE_FEAT_PAuth))
+		slot->op = A64_HINT;
 }
 
 int
