@@ -86,7 +86,7 @@ mutants: $(VENV)/test-stamp
 	$(PY) tests/conformance/mutants.py
 
 fuzz: $(VENV)/test-stamp
-	$(BIN)/pytest -m fuzz tests/fuzz
+	FUZZ_STEPS=$${FUZZ_STEPS:-2000000} $(BIN)/pytest -m fuzz tests/fuzz
 
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

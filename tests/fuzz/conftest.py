@@ -1,7 +1,13 @@
-"""Campaigns: random cases for a time, each named by a seed and a number.
+"""Campaigns: random cases, each named by a seed and a number.
 
-FUZZ_S sets the seconds of each campaign (20), FUZZ_SEED the seed (random). A failure is
-repeated with FUZZ_SEED=seed FUZZ_CASE=number; the summary says how many cases ran.
+    make fuzz                                  2,000,000 steps over all device campaigns
+    FUZZ_SEED=7 FUZZ_CASE=42 pytest 'tests/fuzz/test_devices.py::test_virtio[2-net]'
+                                               one case again, as the failure says
+
+A step is one thing that a guest does: an access to a register, or a chain that it offers.
+Device campaigns share FUZZ_STEPS; without it each takes SAMPLE of them from seed 1, which is
+their part of `make test`. Loader campaigns run FUZZ_S seconds each (20). FUZZ_SEED sets
+the seed (random otherwise); the summary says what ran.
 """
 
 from __future__ import annotations
@@ -19,8 +25,10 @@ import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 CASE_S = 2.0  # no case may take longer
+SAMPLE = 1000
 
 _done: list[str] = []
+_sharing = [1]  # device campaigns of this run
 
 
 def _load(name: str, path: Path) -> ModuleType:
@@ -45,30 +53,80 @@ def kit() -> ModuleType:
     return _load("fuzz_device_kit", TESTS / "devices/conftest.py")
 
 
-Campaign = Callable[[], Iterator[random.Random]]
+class Cases:
+    """Random sources, one a case, until there was enough of them."""
+
+    def __init__(self, name: str, test: str, seconds: float = 0, steps: int = 0) -> None:
+        given = os.environ.get("FUZZ_SEED")
+        sample = steps == SAMPLE and not given
+        self.seed = 1 if sample else int(given or random.SystemRandom().randrange(1 << 32))
+        self.name, self.test = name, test
+        self.seconds, self.steps = seconds, steps
+        self.only = os.environ.get("FUZZ_CASE")
+        self.at = int(self.only or 0)
+        self.done = 0  # steps
+
+    def step(self, count: int = 1) -> None:
+        """So many things were done."""
+        self.done += count
+
+    def __iter__(self) -> Iterator[random.Random]:
+        end = time.monotonic() + self.seconds
+        while True:
+            began = time.process_time()
+            yield random.Random(f"{self.seed}:{self.at}")
+            assert time.process_time() - began < CASE_S, "a case took too long"
+            enough = self.done >= self.steps if self.steps else time.monotonic() > end
+            if self.only is not None or enough:
+                return
+            self.at += 1
+
+    def __str__(self) -> str:
+        steps = f", {self.done:,} steps" if self.steps else ""
+        return f"{self.name}: {self.at + 1:,} cases{steps}, seed {self.seed}"
+
+    @property
+    def again(self) -> str:
+        """The command that repeats the last case."""
+        return f"FUZZ_SEED={self.seed} FUZZ_CASE={self.at} .venv/bin/pytest '{self.test}'"
+
+
+Campaign = Callable[[], Cases]
+
+
+def _run(request: pytest.FixtureRequest, **much: float) -> Iterator[Campaign]:
+    cases = Cases(request.node.name, request.node.nodeid, **much)
+    yield lambda: cases
+    _done.append(str(cases))
+    failed = getattr(request.node, "fuzz_failed", False)
+    if failed:
+        _done.append(f"  once more: {cases.again}")
 
 
 @pytest.fixture
 def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
-    """Random sources, one a case, until the time is over."""
-    seed = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(1 << 32))
-    only = os.environ.get("FUZZ_CASE")
-    seconds = float(os.environ.get("FUZZ_S", "20"))
-    at = [0]
+    """Cases for a time."""
+    yield from _run(request, seconds=float(os.environ.get("FUZZ_S", "20")))
 
-    def cases() -> Iterator[random.Random]:
-        end = time.monotonic() + seconds
-        at[0] = int(only or 0)
-        while True:
-            began = time.monotonic()
-            yield random.Random(f"{seed}:{at[0]}")
-            assert time.monotonic() - began < CASE_S, "a case took too long"
-            if only is not None or time.monotonic() > end:
-                return
-            at[0] += 1
 
-    yield cases
-    _done.append(f"{request.node.name}: {at[0] + 1} cases, FUZZ_SEED={seed} FUZZ_CASE={at[0]}")
+@pytest.fixture
+def steps(request: pytest.FixtureRequest) -> Iterator[Campaign]:
+    """Cases with so many steps."""
+    total = os.environ.get("FUZZ_STEPS")
+    yield from _run(request, steps=SAMPLE if total is None else int(total) // _sharing[0] + 1)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """The fixtures want to know whether their test failed."""
+    outcome = yield
+    if outcome.get_result().failed:  # type: ignore[attr-defined]
+        item.fuzz_failed = True  # type: ignore[attr-defined]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """How many share the steps."""
+    _sharing[0] = max(1, sum("steps" in getattr(i, "fixturenames", ()) for i in items))
 
 
 def mutate(rng: random.Random, data: bytes) -> bytes:
