@@ -37,7 +37,7 @@ from bhyvepy.vmexit import (
     SuspendHow,
     VmExit,
 )
-from bhyvepy.wire import Wire
+from bhyvepy.wire import Latch, Wire
 
 if TYPE_CHECKING:
     from bhyvepy.devices.base import Device
@@ -54,7 +54,9 @@ DEBUG_POLL_S = 0.005
 # How often the size of a terminal is looked at: nobody tells of a pty's.
 RESIZE_POLL_S = 1.0
 
+# What the core has room for; the rest is served here.
 MAX_WIRES = 8
+MAX_LATCHES = 64
 
 # Signals that belong to the thread that caused them; the core handles SIGBUS.
 SYNCHRONOUS = {signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
@@ -123,7 +125,7 @@ class SpiLine:
 
     def __init__(self, vm: vmmapi.VM, intid: int) -> None:
         self._vm = vm
-        self._intid = intid
+        self.intid = intid
         self._level = False
         self._lock = threading.Lock()
 
@@ -133,9 +135,9 @@ class SpiLine:
             if level != self._level:
                 self._level = level
                 if level:
-                    self._vm.assert_irq(self._intid)
+                    self._vm.assert_irq(self.intid)
                 else:
-                    self._vm.deassert_irq(self._intid)
+                    self._vm.deassert_irq(self.intid)
 
 
 class Debugger(Protocol):
@@ -164,7 +166,7 @@ class Machine:
         self.resizers: list[Callable[[], None]] = []
         self.button: PL061 | None = None  # what SIGTERM presses
         self._pressed = False
-        self._wires = 0
+        self._wires = self._latches = 0
         self.bus = Bus()
         self._pins = pins or {}
         self._vcpus = [vm.vcpu(n) for n in range(self.cpus)]
@@ -203,9 +205,13 @@ class Machine:
         if doorbells:
             for bell in device.doorbells():
                 self.vm.doorbell_add(base + bell.offset, bell.size, bell.fd, bell.value)
-            if (at := device.wire_at()) is not None and self._wires < MAX_WIRES:
+            if device.wants_wire and self._wires < MAX_WIRES:
                 self._wires += 1
-                device.use_wire(Wire(self.vm.handle, base + at[0], base + at[1]))
+                device.use_wire(Wire(self.vm.handle, base, device.env.irq.intid))
+            if (at := device.latch_at()) is not None and self._latches < MAX_LATCHES:
+                self._latches += 1
+                line = device.env.irq.intid
+                device.use_latch(Latch(self.vm.handle, base + at[0], base + at[1], line))
 
     def _claim(self, device: Device) -> None:
         """Give a device the SMCCC functions and system registers that it answers for."""

@@ -1,7 +1,8 @@
-"""Wires: a serial port's data and status registers, served by the core (vmm.h).
+"""Registers of a device that the core serves: a serial port's wire, an interrupt latch (vmm.h).
 
 What a guest stores while a wire is on is kept for the device, which is told by an eventfd.
-When a wire may be on is the device's to say (devices/ns16550a.py).
+What a wire may serve is the device's to say (devices/ns16550a.py); a latch is the interrupt
+status of a device, which only the device raises and only the guest acknowledges.
 """
 
 from __future__ import annotations
@@ -14,22 +15,35 @@ from bhyvepy.errors import vm_error
 
 
 class Wire:
-    """Bytes that a guest stores to one register, and what another one reads as."""
+    """A serial port's hot registers."""
 
-    def __init__(self, vm: Any, write_gpa: int, read_gpa: int) -> None:
+    def __init__(self, vm: Any, gpa: int, intid: int) -> None:
         self._vm = vm
         self.fd = os.eventfd(0, os.EFD_CLOEXEC)
         out = ffi.new("int *")
-        if error := lib.vm_wire_add(vm, write_gpa, read_gpa, self.fd, out):
+        if error := lib.vm_wire_add(vm, gpa, intid, self.fd, out):
             os.close(self.fd)
             raise vm_error(error, "add a wire")
         self._id = int(out[0])
+        self._state = ffi.new("struct vm_wire_state *")
         self._room = ffi.new("uint8_t[]", lib.VM_WIRE_BYTES)
         self._len = ffi.new("size_t *")
 
-    def set(self, write_on: bool, read_on: bool, value: int) -> None:
-        """What the guest may do by itself from now on."""
-        lib.vm_wire_set(self._vm, self._id, write_on, read_on, value)
+    def hold(self) -> tuple[int, bool]:
+        """Leave every access to the device; IER, and whether the THRE interrupt is pending."""
+        lib.vm_wire_hold(self._vm, self._id, self._state)
+        return self._state.ier, bool(self._state.thre)
+
+    def set(
+        self, *, plain: bool, ier: int, thre: bool, rx: int, fifo: int, lsr: int, msr: int
+    ) -> None:
+        """What the guest may do by itself from now on, and the state that it finds."""
+        s = self._state
+        s.serve = lib.VM_WIRE_IIR | lib.VM_WIRE_LSR | lib.VM_WIRE_MSR
+        if plain:
+            s.serve |= lib.VM_WIRE_THR | lib.VM_WIRE_IER
+        s.ier, s.thre, s.rx, s.fifo, s.lsr, s.msr = ier, thre, rx, fifo, lsr, msr
+        lib.vm_wire_set(self._vm, self._id, s)
 
     def put(self, byte: int) -> bool:
         """One more behind those of the guest; False: it is full."""
@@ -43,6 +57,23 @@ class Wire:
     def close(self) -> None:
         """Off, for good."""
         if self.fd >= 0:
-            self.set(False, False, 0)
+            self.hold()
             os.close(self.fd)
             self.fd = -1
+
+
+class Latch:
+    """An interrupt status register, its acknowledge register, and the line."""
+
+    def __init__(self, vm: Any, status_gpa: int, ack_gpa: int, intid: int) -> None:
+        self._vm = vm
+        out = ffi.new("int *")
+        if error := lib.vm_latch_add(vm, status_gpa, ack_gpa, intid, out):
+            raise vm_error(error, "add a latch")
+        self._id = int(out[0])
+
+    def change(self, clear: int, set_: int) -> int:
+        """Clear bits, then set bits; what they are then."""
+        bits = ffi.new("uint32_t *")
+        lib.vm_latch_change(self._vm, self._id, clear, set_, bits)
+        return int(bits[0])

@@ -120,6 +120,11 @@ class GuestMemory(Protocol):
 class IrqLine(Protocol):
     """A level interrupt line; callable from any thread, idempotent."""
 
+    @property
+    def intid(self) -> int:
+        """Its number, for the core; 0: it is not a line of the core's."""
+        ...
+
     def set(self, level: bool) -> None:
         """Drive the line."""
         ...
@@ -127,6 +132,8 @@ class IrqLine(Protocol):
 
 class NoIrq:
     """A line that ends nowhere (`#-1`)."""
+
+    intid = 0
 
     def set(self, level: bool) -> None:
         """Nothing listens."""
@@ -225,12 +232,25 @@ class Doorbell:
 
 
 class Wire(Protocol):
-    """Registers that the core serves while the device lets it (vmmapi.Wire)."""
+    """A serial port's registers, served by the core while the device lets it (wire.py).
+
+    The interrupt line is the wire's from the first set() on.
+    """
 
     fd: int  # an eventfd: there are bytes to take
 
-    def set(self, write_on: bool, read_on: bool, value: int) -> None:
-        """What the guest may do without the device from now on."""
+    def hold(self) -> tuple[int, bool]:
+        """Leave every access to the device; what IER and `thre` have become."""
+        ...
+
+    def set(
+        self, *, plain: bool, ier: int, thre: bool, rx: int, fifo: int, lsr: int, msr: int
+    ) -> None:
+        """What the guest finds without the device from now on.
+
+        plain: offsets 0 and 1 are THR and IER; thre: the transmitter's interrupt is pending;
+        rx: the receiver's cause as IIR has it; fifo: the other bits of IIR.
+        """
         ...
 
     def put(self, byte: int) -> bool:
@@ -244,6 +264,33 @@ class Wire(Protocol):
     def close(self) -> None:
         """Off, for good."""
         ...
+
+
+class Latch(Protocol):
+    """Interrupt status bits that the guest reads and acknowledges in the core (wire.py).
+
+    The interrupt line is up while there are any.
+    """
+
+    def change(self, clear: int, set_: int) -> int:
+        """Clear bits, then set bits; what they are then."""
+        ...
+
+
+class IrqLatch:
+    """The same without the core's help."""
+
+    def __init__(self, irq: IrqLine) -> None:
+        self._irq = irq
+        self._lock = threading.Lock()
+        self._bits = 0
+
+    def change(self, clear: int, set_: int) -> int:
+        """Clear bits, then set bits; what they are then."""
+        with self._lock:
+            self._bits = self._bits & ~clear | set_
+            self._irq.set(bool(self._bits))
+            return self._bits
 
 
 # True: a property without value; int: one u32 cell; list of int: u32 cells.
@@ -281,6 +328,7 @@ class Device(ABC):
     """One emulated device behind a window of guest physical memory."""
 
     kind: ClassVar[str] = "device"
+    wants_wire: ClassVar[bool] = False  # it is an NS16550A with byte registers from offset 0
     size: int = 0x1000
 
     def __init__(self, env: DeviceEnv) -> None:
@@ -324,12 +372,15 @@ class Device(ABC):
         """Registers that the runner may turn into eventfd signals."""
         return []
 
-    def wire_at(self) -> tuple[int, int] | None:
-        """Offsets of a byte register that sends and of its status, when the core may serve them."""
+    def use_wire(self, wire: Wire) -> None:  # noqa: B027
+        """The core can serve it: for devices with `wants_wire`."""
+
+    def latch_at(self) -> tuple[int, int] | None:
+        """Offsets of an interrupt status register and of its acknowledge register."""
         return None
 
-    def use_wire(self, wire: Wire) -> None:  # noqa: B027
-        """The core may: switch the wire on when a store does nothing but send."""
+    def use_latch(self, latch: Latch) -> None:  # noqa: B027
+        """The core can serve them: before the guest runs."""
 
     def drain(self) -> None:  # noqa: B027
         """The guest has stopped: what is still on a wire goes out now."""

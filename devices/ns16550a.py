@@ -27,6 +27,8 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from .base import Device, DeviceEnv, DtContext, DtNode, Wire
@@ -69,6 +71,7 @@ class NS16550A(Device):
     """One serial port."""
 
     kind: ClassVar[str] = "ns16550a"
+    wants_wire: ClassVar[bool] = True
     size = 0x1000
 
     def __init__(self, env: DeviceEnv, clock_hz: int = 1_843_200) -> None:
@@ -79,7 +82,6 @@ class NS16550A(Device):
         self._rx: deque[int] = deque()
         self._line = False
         self._wire: Wire | None = None
-        self._said: tuple[bool, bool, int] | None = None  # what the wire was last set to
         self._out = threading.Lock()  # bytes leave in the order in which they came
         self._thread: threading.Thread | None = None
         self._power_on()
@@ -98,19 +100,16 @@ class NS16550A(Device):
         self._overrun = False
         self._thre_pending = False  # the THRE interrupt is armed
         self._msr = MSR_CONNECTED
-        self._plain = True  # neither DLAB nor loopback: offset 0 is the wire
 
     # -- the guest's side ---------------------------------------------------------
 
     def read(self, offset: int, size: int) -> int:
         """A register; 2- and 4-byte loads see it in the low byte."""
-        if offset == LSR and size == 1 and not self._overrun:
-            return LSR_EMPTY | LSR_DR if self._rx else LSR_EMPTY
         if offset > SCR or size == 8 or offset & (size - 1):
             return 0
         room = False
         touched = False
-        with self._lock:
+        with self._held():
             if offset == RBR:
                 if self._lcr & LCR_DLAB:
                     return self._dll
@@ -119,7 +118,6 @@ class NS16550A(Device):
                 if self._rx:
                     value = self._rx.popleft()
                     room = not self._rx  # refill in bursts, not byte by byte
-                    self._update()
             elif offset == IER:
                 value = self._dlm if self._lcr & LCR_DLAB else self._ier
             elif offset == IIR:
@@ -127,20 +125,17 @@ class NS16550A(Device):
                 if cause == IIR_THRE:
                     # Reading IIR clears THRE only when it is what is reported.
                     self._thre_pending = False
-                    self._update()
                 value = cause | (IIR_FIFO if self._fifo else 0)
             elif offset == LCR:
                 value = self._lcr
             elif offset == MCR:
                 value = self._mcr
             elif offset == LSR:
-                value = LSR_EMPTY | (LSR_DR if self._rx else 0) | (LSR_OE if self._overrun else 0)
+                value = self._lsr()
                 self._overrun = False
-                self._update()
             elif offset == MSR:
                 value = self._msr
                 self._msr &= ~MSR_DELTA
-                self._update()
             else:
                 value = self._scr
         # The port may come back with push(): no lock held here.
@@ -153,19 +148,11 @@ class NS16550A(Device):
     def write(self, offset: int, size: int, value: int) -> None:
         """A register; 2- and 4-byte stores write the low byte."""
         value &= 0xFF
-        if offset == THR and size == 1 and self._plain:
-            wire = self._wire
-            if wire is None or not wire.put(value):
-                self.drain()
-                self._port.send(value.to_bytes(1, "little"))
-            if self._ier & IER_THRE:
-                self._sent()
-            return
         if offset > SCR or size == 8 or offset & (size - 1):
             return
         room = False
         send = b""
-        with self._lock:
+        with self._held():
             if offset == THR:
                 if self._lcr & LCR_DLAB:
                     self._dll = value
@@ -173,7 +160,8 @@ class NS16550A(Device):
                     self._receive(value)
                     self._thre_pending = True
                 else:
-                    send = bytes((value,))
+                    if self._wire is None or not self._wire.put(value):
+                        send = bytes((value,))
                     self._thre_pending = True
             elif offset == IER:
                 if self._lcr & LCR_DLAB:
@@ -191,8 +179,6 @@ class NS16550A(Device):
                 self._set_modem()
             elif offset == SCR:
                 self._scr = value
-            self._plain = not self._lcr & LCR_DLAB and not self._mcr & MCR_LOOP
-            self._update()
         if send:
             self.drain()  # what came before
             self._port.send(send)
@@ -203,25 +189,19 @@ class NS16550A(Device):
 
     def push(self, data: bytes) -> int:
         """Host input: as much as the FIFO has room for; the caller keeps the rest."""
-        with self._lock:
+        with self._held():
             if self._mcr & MCR_LOOP:
                 return len(data)  # the wire is cut off: input is lost
             room = max(self._depth() - len(self._rx), 0)
             taken = data[:room]
             if taken:
                 self._rx.extend(taken)
-                self._update()
             return len(taken)
 
     # -- inside, with the lock held -------------------------------------------------
 
     def _depth(self) -> int:
         return FIFO_SIZE if self._fifo else 1
-
-    def _sent(self) -> None:
-        with self._lock:
-            self._thre_pending = True
-            self._update()
 
     def _receive(self, value: int) -> None:
         """A character from the loop, which cannot be held back."""
@@ -267,50 +247,65 @@ class NS16550A(Device):
             delta |= MSR_TERI  # trailing edge only
         self._msr = now | (self._msr & MSR_DELTA) | delta
 
+    def _lsr(self) -> int:
+        return LSR_EMPTY | (LSR_DR if self._rx else 0) | (LSR_OE if self._overrun else 0)
+
+    def _rx_cause(self) -> int:
+        if not self._rx:
+            return IIR_NONE
+        return IIR_TIMEOUT if self._fifo and len(self._rx) < self._trigger else IIR_RX
+
     def _cause(self) -> int:
         """The enabled cause of highest priority, as IIR bits 3:0."""
         ier = self._ier
         if ier & IER_RLS and self._overrun:
             return IIR_RLS
         if ier & IER_RX and self._rx:
-            if self._fifo and len(self._rx) < self._trigger:
-                return IIR_TIMEOUT
-            return IIR_RX
+            return self._rx_cause()
         if ier & IER_THRE and self._thre_pending:
             return IIR_THRE
         if ier & IER_MS and self._msr & MSR_DELTA:
             return IIR_MS
         return IIR_NONE
 
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """With the lock, and all of the state here; the line and the wire follow at the end."""
+        with self._lock:
+            if self._wire is not None:
+                self._ier, self._thre_pending = self._wire.hold()
+            yield
+            self._update()
+
     def _update(self) -> None:
+        if self._wire is not None:
+            self._tell(self._wire)
+            return
         line = self._cause() != IIR_NONE
         if line != self._line:
             self._line = line
             self._irq.set(line)
-        if self._wire is not None:
-            self._tell()
 
     # -- the transmitter in the core ------------------------------------------------
-
-    def wire_at(self) -> tuple[int, int]:
-        """THR and LSR are the bulk of what a driver touches."""
-        return THR, LSR
 
     def use_wire(self, wire: Wire) -> None:
         """From now on bytes come from the wire too, on a thread of their own."""
         with self._lock:
             self._wire = wire
-            self._tell()
+            self._update()
         self._thread = threading.Thread(target=self._carry, args=(wire,), daemon=True)
         self._thread.start()
 
-    def _tell(self) -> None:
-        """Lock held. With its interrupt already pending a store to THR only sends."""
-        sends = self._plain and (self._thre_pending or not self._ier & IER_THRE)
-        want = (sends, not self._overrun, LSR_EMPTY | LSR_DR if self._rx else LSR_EMPTY)
-        if want != self._said and self._wire is not None:
-            self._said = want
-            self._wire.set(*want)
+    def _tell(self, wire: Wire) -> None:
+        wire.set(
+            plain=not self._lcr & LCR_DLAB and not self._mcr & MCR_LOOP,
+            ier=self._ier,
+            thre=self._thre_pending,
+            rx=self._rx_cause(),
+            fifo=IIR_FIFO if self._fifo else 0,
+            lsr=self._lsr(),
+            msr=self._msr,
+        )
 
     def _carry(self, wire: Wire) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -332,8 +327,8 @@ class NS16550A(Device):
         if wire is None or thread is None:
             return
         with self._lock:
+            self._ier, self._thre_pending = wire.hold()
             self._wire = None
-            wire.set(False, False, 0)
         os.eventfd_write(wire.fd, 1)
         thread.join(CLOSE_S)
         if not thread.is_alive():
@@ -343,14 +338,13 @@ class NS16550A(Device):
 
     def reset(self) -> None:
         """Registers, FIFO and line as at power-on."""
-        with self._lock:
+        with self._held():
             self._power_on()
-            self._update()
         self._port.space()
 
     def save(self) -> dict[str, Any]:
         """Every register and the receive FIFO."""
-        with self._lock:
+        with self._held():
             return {
                 "rx": bytes(self._rx),
                 "ier": self._ier,
@@ -368,7 +362,7 @@ class NS16550A(Device):
 
     def load(self, state: dict[str, Any]) -> None:
         """The inverse; the interrupt line is driven anew."""
-        with self._lock:
+        with self._held():
             self._ier = state["ier"] & 0x0F
             self._lcr = state["lcr"] & 0xFF
             self._mcr = state["mcr"] & MCR_MASK
@@ -382,10 +376,6 @@ class NS16550A(Device):
             self._overrun = bool(state["overrun"])
             self._thre_pending = bool(state["thre_pending"])
             self._msr = state["msr"] & 0xFF
-            self._plain = not self._lcr & LCR_DLAB and not self._mcr & MCR_LOOP
-            self._line = self._cause() != IIR_NONE
-            self._irq.set(self._line)
-            self._tell()
 
     def dt_node(self, ctx: DtContext) -> DtNode:
         """As 8250_of and FreeBSD's ns8250 expect it: clock-frequency is required."""

@@ -27,7 +27,18 @@ from typing import Any, ClassVar
 
 from bhyvepy.errors import BhyveError
 
-from ..base import Device, DeviceEnv, DeviceError, Doorbell, DtContext, DtNode, GuestLog
+from ..base import (
+    Device,
+    DeviceEnv,
+    DeviceError,
+    Doorbell,
+    DtContext,
+    DtNode,
+    GuestLog,
+    IrqLatch,
+    Latch,
+    NoIrq,
+)
 from .device import (
     F_ANY_LAYOUT,
     F_EVENT_IDX,
@@ -88,6 +99,7 @@ class VirtioMmio(Device):
         self._thread: threading.Thread | None = None
         self._kick = os.eventfd(0, os.EFD_CLOEXEC)
         self._generation = 0
+        self._latch: Latch = IrqLatch(env.irq)  # InterruptStatus
         # Linux and FreeBSD write the legacy page size before they reset the device: a reset
         # keeps it.
         self._page_size = 0
@@ -98,7 +110,7 @@ class VirtioMmio(Device):
 
     def _clear(self) -> None:
         self.status = 0
-        self._isr = 0
+        self._latch.change(MASK32, 0)
         self._features = 0
         self._features_sel = 0
         self._driver_sel = 0
@@ -245,10 +257,7 @@ class VirtioMmio(Device):
             self.wake()
 
     def _w_interrupt_ack(self, value: int) -> None:
-        with self._lock:
-            self._isr &= ~value
-            if not self._isr:
-                self.env.irq.set(False)
+        self._latch.change(value, 0)
 
     def _w_status(self, value: int) -> None:
         value &= 0xFF
@@ -344,24 +353,20 @@ class VirtioMmio(Device):
             os.eventfd_write(self._kick, 1)
 
     def _interrupt(self, bits: int) -> None:
-        with self._lock:
-            self._isr |= bits
-            self.env.irq.set(True)
+        self._latch.change(0, bits)
 
     def _needs_reset(self) -> None:
         with self._lock:
             self.status |= ST_NEEDS_RESET
             if self.status & ST_DRIVER_OK:
-                self._isr |= INT_CONFIG
-                self.env.irq.set(True)
+                self._latch.change(0, INT_CONFIG)
 
     def config_changed(self) -> None:
         """The device changed its configuration space by itself."""
         with self._lock:
             self._generation = (self._generation + 1) & MASK32
             if self.status & ST_DRIVER_OK:
-                self._isr |= INT_CONFIG
-                self.env.irq.set(True)
+                self._latch.change(0, INT_CONFIG)
 
     # -- the I/O thread ----------------------------------------------------------------
 
@@ -474,7 +479,6 @@ class VirtioMmio(Device):
         """The driver's reset and the machine's: returns with nothing in flight."""
         with self._quiesced(), self._lock:
             self._clear()
-            self.env.irq.set(False)
             self.device.reset()
 
     def close(self) -> None:
@@ -489,6 +493,7 @@ class VirtioMmio(Device):
                 # A disk that does not answer. The process is ending, and the VM is
                 # closed: what comes back now must not touch it.
                 self._abandoned = True
+                self._latch = IrqLatch(NoIrq())
                 return
         os.close(self._kick)
         self.device.close()
@@ -496,6 +501,15 @@ class VirtioMmio(Device):
     def doorbells(self) -> list[Doorbell]:
         """QueueNotify: all queues wake the same thread."""
         return [Doorbell(QUEUE_NOTIFY, 4, None, self._kick)]
+
+    def latch_at(self) -> tuple[int, int]:
+        """InterruptStatus and InterruptACK: every interrupt costs one access to each."""
+        return INTERRUPT_STATUS, INTERRUPT_ACK
+
+    def use_latch(self, latch: Latch) -> None:
+        """The core has them from now on."""
+        latch.change(MASK32, self._latch.change(0, 0))
+        self._latch = latch
 
     def dt_node(self, ctx: DtContext) -> DtNode:
         """As drivers/virtio/virtio_mmio.c and FreeBSD's virtio_mmio_fdt.c expect it."""
@@ -507,7 +521,7 @@ class VirtioMmio(Device):
             return {
                 "version": self.version,
                 "status": self.status,
-                "isr": self._isr,
+                "isr": self._latch.change(0, 0),
                 "features": self._features,
                 "features_sel": self._features_sel,
                 "driver_sel": self._driver_sel,
@@ -546,8 +560,7 @@ class VirtioMmio(Device):
                 if queue.ready:
                     self.device.load_queue(index, queue)
                     self._start()
-            self._isr = state["isr"] & (INT_USED | INT_CONFIG)
-            self.env.irq.set(bool(self._isr))
+            self._latch.change(MASK32, state["isr"] & (INT_USED | INT_CONFIG))
 
 
 Reader = Callable[[VirtioMmio], int]
@@ -566,7 +579,7 @@ _READS_BOTH: dict[int, Reader] = {
     0x00C: lambda dev: VENDOR_ID,
     0x010: VirtioMmio._r_device_features,
     0x034: VirtioMmio._r_queue_num_max,
-    INTERRUPT_STATUS: lambda dev: dev._isr,
+    INTERRUPT_STATUS: lambda dev: dev._latch.change(0, 0),
     0x070: lambda dev: dev.status,
 }
 _WRITES_BOTH: dict[int, Writer] = {

@@ -345,68 +345,6 @@ def test_doorbell_stays_in_the_core(vmm_dir: Path) -> None:
     vm.close()
 
 
-WIRE_BYTES = 16384
-
-
-def test_wire_stays_in_the_core(vmm_dir: Path) -> None:
-    """Bytes are kept while the wire is on, up to its room; all else comes to userland."""
-    vm = Vm.flat(
-        vmm_dir,
-        "t",
-        f"""mov x9, #0x5000
-        ldrb w2, [x9, #5]
-        mov w3, #{WIRE_BYTES + 2}
-        1: strb w3, [x9]
-        subs w3, w3, #1
-        b.ne 1b
-        strh w3, [x9]
-        ldrh w4, [x9, #4]
-        ldrb w5, [x9]
-        hvc #0""",
-    )
-    fd = os.eventfd(0, os.EFD_NONBLOCK)
-    wire, length = ffi.new("int *"), ffi.new("size_t *")
-    room = ffi.new(f"uint8_t[{WIRE_BYTES}]")
-    ok(lib.vm_wire_add(vm.handle, 0x5000, 0x5005, fd, wire))
-    assert lib.vm_wire_set(vm.handle, 7, True, True, 0) == errno.EINVAL
-    assert lib.vm_wire_put(vm.handle, -1, 0) == errno.EINVAL
-    ok(lib.vm_wire_set(vm.handle, wire[0], True, True, 0x61))
-    seen = []
-    vm.run_until_hvc(lambda e: seen.append((e.gpa, e.access_size, e.dir)))
-    # Two bytes too many, and what is not a byte or not one of the two registers.
-    stores = [(0x5000, 1, 1)] * 2
-    assert seen == [*stores, (0x5000, 2, 1), (0x5004, 2, 0), (0x5000, 1, 0)]
-    assert vm.get(2) == 0x61
-    assert os.eventfd_read(fd) == 1
-    assert lib.vm_wire_put(vm.handle, wire[0], 1) == errno.EAGAIN
-    take = (vm.handle, wire[0], room)
-    assert lib.vm_wire_take(*take, WIRE_BYTES - 1, length) == errno.ERANGE
-    ok(lib.vm_wire_take(*take, WIRE_BYTES, length))
-    want = bytes(n & 0xFF for n in range(WIRE_BYTES + 2, 2, -1))
-    assert bytes(ffi.buffer(room, length[0])) == want
-    ok(lib.vm_wire_put(vm.handle, wire[0], 9))
-    ok(lib.vm_wire_take(*take, WIRE_BYTES, length))
-    assert bytes(ffi.buffer(room, length[0])) == b"\x09"
-    os.close(fd)
-    vm.close()
-
-
-def test_wire_that_is_off(vmm_dir: Path) -> None:
-    """A wire that is off changes nothing, and there is an end to their number."""
-    vm = Vm.flat(vmm_dir, "t", "mov x9, #0x5000\n ldrb w2, [x9, #5]\n strb w2, [x9]\n hvc #0")
-    fd, wire = os.eventfd(0, os.EFD_NONBLOCK), ffi.new("int *")
-    ok(lib.vm_wire_add(vm.handle, 0x5000, 0x5005, fd, wire))
-    seen = []
-    vm.run_until_hvc(lambda e: seen.append((e.gpa, e.dir)))
-    assert seen == [(0x5005, 0), (0x5000, 1)]
-    for _ in range(7):
-        ok(lib.vm_wire_add(vm.handle, 0x6000, 0x6005, fd, wire))
-    assert lib.vm_wire_add(vm.handle, 0x6000, 0x6005, fd, wire) == errno.ENOSPC
-    assert lib.vm_wire_add(vm.handle, 0x6000, 0x6005, -1, wire) == errno.EINVAL
-    os.close(fd)
-    vm.close()
-
-
 def test_setting_the_pc_drops_a_pending_access(vmm_dir: Path) -> None:
     """After userland moved the PC the interrupted load is forgotten."""
     vm = Vm.flat(vmm_dir, "t", "mov x9, #0x5000\n ldr x1, [x9]\n hvc #0")

@@ -199,11 +199,14 @@ class FakeLib:
     def vm_memory_written(self, vm: Any, gpa: int, n: int) -> int:
         return 0
 
-    def vm_wire_add(self, vm: Any, write: int, read: int, fd: int, out: Any) -> int:
+    def vm_wire_add(self, vm: Any, gpa: int, irq: int, fd: int, out: Any) -> int:
         out[0] = 0
         return 0
 
-    def vm_wire_set(self, vm: Any, wire: int, write: bool, read: bool, value: int) -> int:
+    def vm_wire_hold(self, vm: Any, wire: int, state: Any) -> int:
+        return 0
+
+    def vm_wire_set(self, vm: Any, wire: int, state: Any) -> int:
         return 0
 
     def vm_wire_put(self, vm: Any, wire: int, byte: int) -> int:
@@ -211,6 +214,14 @@ class FakeLib:
 
     def vm_wire_take(self, vm: Any, wire: int, buf: Any, room: int, length: Any) -> int:
         length[0] = 0
+        return 0
+
+    def vm_latch_add(self, vm: Any, status: int, ack: int, irq: int, out: Any) -> int:
+        out[0] = 0
+        return 0
+
+    def vm_latch_change(self, vm: Any, latch: int, clear: int, set_: int, bits: Any) -> int:
+        bits[0] = set_
         return 0
 
     def vm_memory_guard(self, base: Any, n: int) -> int:

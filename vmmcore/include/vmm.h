@@ -28,6 +28,13 @@
 #define VM_MAX_DOORBELLS 64
 #define VM_MAX_WIRES 8
 #define VM_WIRE_BYTES 16384
+#define VM_WIRE_THR 1
+#define VM_WIRE_IER 2
+#define VM_WIRE_IIR 4
+#define VM_WIRE_LSR 8
+#define VM_WIRE_MSR 16
+#define VM_WIRE_NO_CAUSE 1
+#define VM_MAX_LATCHES 64
 
 /* Memory segments. */
 #define VM_SYSMEM 0
@@ -364,18 +371,38 @@ int vm_get_vgic(struct vm *vm, struct vm_vgic *vgic, struct vm_vgic_cpu *cpus, u
 int vm_doorbell_add(struct vm *vm, uint64_t gpa, int size, bool match_any, uint64_t value, int fd);
 int vm_doorbell_del(struct vm *vm, uint64_t gpa, int fd);
 
-/* -- wires: the registers of a serial port that move bytes ---------------------
- * While write_on, a guest's store of a byte to write_gpa is kept, and signals the
- * eventfd when it is the first; while read_on, a load of a byte from read_gpa
- * gives `value`. Everything else, also when VM_WIRE_BYTES are kept, leaves
- * vm_run(). A new wire is off. take() gives the bytes since the last call; ERANGE:
- * there are more than `room`.
+/* -- wires: an NS16550A's registers, as far as the core serves them ------------
+ * What a guest writes to THR is kept, and signals the eventfd when it is the
+ * first. `serve` says which accesses of one byte stay in the core, all from `gpa`
+ * up; everything else, also when VM_WIRE_BYTES are kept, leaves vm_run(). The
+ * core drives interrupt `irq` (0: none) by the state, whoever changes it.
+ * A new wire serves nothing. Private to the calling process.
  */
-int vm_wire_add(struct vm *vm, uint64_t write_gpa, uint64_t read_gpa, int fd, int *wire);
-int vm_wire_set(struct vm *vm, int wire, bool write_on, bool read_on, uint8_t value);
-/* A byte of the device's own, behind those; EAGAIN: full. */
+struct vm_wire_state {
+	uint8_t serve; /* VM_WIRE_* */
+	uint8_t ier;
+	uint8_t thre; /* the transmitter's interrupt is pending */
+	uint8_t rx;   /* the receiver's cause as IIR has it; VM_WIRE_NO_CAUSE: none */
+	uint8_t fifo; /* what else IIR says */
+	uint8_t lsr, msr;
+};
+int vm_wire_add(struct vm *vm, uint64_t gpa, uint32_t irq, int fd, int *wire);
+/* Serve nothing from now on, and say what the guest has made of the state. */
+int vm_wire_hold(struct vm *vm, int wire, struct vm_wire_state *state);
+int vm_wire_set(struct vm *vm, int wire, const struct vm_wire_state *state);
+/* A byte of the device's own, behind the guest's; EAGAIN: full. */
 int vm_wire_put(struct vm *vm, int wire, uint8_t byte);
+/* The bytes since the last call; ERANGE: there are more than `room`. */
 int vm_wire_take(struct vm *vm, int wire, uint8_t *buf, size_t room, size_t *len);
+
+/* -- latches: bits that a device raises and a guest acknowledges ---------------
+ * A load of 4 bytes from status_gpa gives the bits, a store of 4 bytes to ack_gpa
+ * clears those that are set in it; interrupt `irq` (0: none) is up while there
+ * are any. This is InterruptStatus of virtio-mmio. Private to the calling process.
+ */
+int vm_latch_add(struct vm *vm, uint64_t status_gpa, uint64_t ack_gpa, uint32_t irq, int *latch);
+/* Clear and set bits, in this order; *bits: what they are then. */
+int vm_latch_change(struct vm *vm, int latch, uint32_t clear, uint32_t set, uint32_t *bits);
 
 /* -- statistics -------------------------------------------------------------- */
 /* ENOENT past the last. The description stays valid. */

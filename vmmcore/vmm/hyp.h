@@ -60,6 +60,7 @@ hyp_reg(struct hypctx *hypctx, unsigned i)
 #define HCR_API (UINT64_C(1) << 41)
 
 #define PSR_SS (UINT64_C(1) << 21)
+#define PSR_BTYPE (UINT64_C(3) << 10)
 
 /* ESR_EL2: exception classes and ISS bits that the exits of a guest use. */
 #define EC_UNKNOWN_REASON 0x00

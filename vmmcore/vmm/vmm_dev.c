@@ -353,6 +353,10 @@ vm_open(const char *dir, const char *name, struct vm **vmp)
 	}
 	if ((error = pthread_mutex_init(&vm->mtx, NULL)) != 0)
 		goto fail_map;
+	if ((error = pthread_mutex_init(&vm->line_mtx, NULL)) != 0) {
+		pthread_mutex_destroy(&vm->mtx);
+		goto fail_map;
+	}
 	for (int i = 0; i < VM_MAXCPU; i++)
 		vm->vcpu[i].s2_seen = UINT64_MAX; /* nothing is known of any TLB */
 	*vmp = vm;
@@ -392,6 +396,7 @@ vm_close(struct vm *vm)
 	close(vm->ctlfd);
 	close(vm->dirfd);
 	pthread_mutex_destroy(&vm->mtx);
+	pthread_mutex_destroy(&vm->line_mtx);
 	free(vm);
 }
 

@@ -9,7 +9,6 @@
 #define PSR_M_EL1H 0x05u
 #define PSR_SP 1u
 #define PSR_DAIF UINT64_C(0x3c0)
-#define PSR_BTYPE (UINT64_C(3) << 10)
 #define PSR_SSBS (UINT64_C(1) << 12)
 #define PSR_IL (UINT64_C(1) << 20)
 #define PSR_PAN (UINT64_C(1) << 22)

@@ -188,6 +188,18 @@ cut(uint64_t v, unsigned size)
 	return (size < 8 ? v & ((UINT64_C(1) << (size * 8)) - 1) : v);
 }
 
+/* Registers of userland's devices that the core serves for them. */
+static bool
+in_core(struct vm *vm, struct hypctx *hypctx, uint64_t gpa, unsigned size, int dir, uint64_t *data)
+{
+	if (dir == VM_DIR_WRITE && vm_doorbell_ring(vm, gpa, size, *data)) {
+		vmm_stat_incr(hypctx, VMEXIT_DOORBELL);
+		return (true);
+	}
+	return (
+	    vm_wire_access(vm, gpa, size, dir, data) || vm_latch_access(vm, gpa, size, dir, data));
+}
+
 /* Make accesses until userland is needed. */
 static int
 run(struct vm *vm, struct hypctx *hypctx, struct vm_exit *vme)
@@ -222,11 +234,7 @@ run(struct vm *vm, struct hypctx *hypctx, struct vm_exit *vme)
 			if (error == 0)
 				continue;
 		}
-		if (dir == VM_DIR_WRITE && vm_doorbell_ring(vm, a->gpa, a->size, a->data)) {
-			vmm_stat_incr(hypctx, VMEXIT_DOORBELL);
-			continue;
-		}
-		if (vm_wire_access(vm, a->gpa, a->size, dir, &a->data))
+		if (in_core(vm, hypctx, a->gpa, a->size, dir, &a->data))
 			continue;
 		hypctx->pending = PENDING_INST_EMUL;
 		vme->exitcode = VM_EXITCODE_INST_EMUL;
@@ -362,4 +370,50 @@ vie_start(struct vm *vm, struct hypctx *hypctx, uint64_t gpa, struct vm_exit *vm
 	s->acc[0].size = s->regsize;
 	s->acc[0].data = cut(hypctx_x(hypctx, s->rt), s->regsize);
 	return (run(vm, hypctx, vme));
+}
+
+/*
+ * An access to a register in the core needs nothing of the host's world: done at
+ * once, the guest goes on without a world switch. Only the plainest form, with a
+ * valid syndrome and nobody watching; whatever this turns down takes the long way.
+ */
+bool
+vie_at_el2(struct vm *vm, struct hypctx *hypctx, struct pe *pe)
+{
+	uint64_t esr = 0, far = 0, hpfar = 0, spsr = 0, elr = 0, data = 0, gpa;
+	unsigned rt, size;
+	bool write;
+
+	(void)pe_mrs(pe, ESR_EL2, &esr);
+	if (ESR_EC(esr) != EC_DATA_ABORT_LOWER || (esr & ISS_ISV) == 0 ||
+	    (esr & (ISS_CM | ISS_S1PTW)) != 0 || (esr & 0x3c) != ISS_FSC_TRANSLATION)
+		return (false);
+	if (hypctx->debug_in != 0 ||
+	    atomic_load_explicit(&hypctx_hyp(hypctx)->trace.on, memory_order_relaxed) != 0)
+		return (false);
+	(void)pe_mrs(pe, FAR_EL2, &far);
+	(void)pe_mrs(pe, HPFAR_EL2, &hpfar);
+	(void)pe_mrs(pe, SPSR_EL2, &spsr);
+	if ((spsr & PSR_SS) != 0)
+		return (false); /* the guest steps itself */
+	gpa = (((hpfar >> 4) << 12) & PAGE_FRAME) | (far & (PAGE_SIZE - 1));
+	rt = (unsigned)(esr >> 16) & 31;
+	size = 1u << ((esr >> 22) & 3);
+	write = (esr & ISS_WNR) != 0;
+	if (write && rt != 31)
+		data = cut(pe_gpr(pe)->x[rt], size);
+	if (!in_core(vm, hypctx, gpa, size, write ? VM_DIR_WRITE : VM_DIR_READ, &data))
+		return (false);
+	if (!write && rt != 31) {
+		data = cut(data, size);
+		if ((esr & (UINT64_C(1) << 21)) != 0)
+			data = (uint64_t)sign_extend(data, size * 8);
+		pe_gpr(pe)->x[rt] = (esr & (UINT64_C(1) << 15)) != 0 ? data : (uint32_t)data;
+	}
+	(void)pe_mrs(pe, ELR_EL2, &elr);
+	(void)pe_msr(pe, ELR_EL2, elr + 4);
+	(void)pe_msr(pe, SPSR_EL2, spsr & ~PSR_BTYPE);
+	vmm_stat_incr(hypctx, VMEXIT_COUNT);
+	vmm_stat_incr(hypctx, VMEXIT_DATA_ABORT);
+	return (true);
 }

@@ -6,6 +6,7 @@
  *	hypctx.gate   who freezes a vCPU (vmm.c)
  *	hypctx.lock   the vCPU's state: held by whoever runs or inspects it
  *	mem_lock      segments, memory map, stage-2 tables
+ *	vm->line_mtx  a device's line and why it is up
  *	the vGIC's    (io/)
  *	vm->mtx, pcpu lock: private to a process, leaves
  */
@@ -107,12 +108,18 @@ struct vcpu {
 };
 
 struct vm_wire {
-	uint64_t write_gpa, read_gpa;
+	uint64_t gpa;
+	uint32_t irq;
 	int fd;
-	bool write_on, read_on;
-	uint8_t value;
+	bool line; /* as the interrupt controller was last told */
+	struct vm_wire_state state;
 	size_t count;
 	uint8_t bytes[VM_WIRE_BYTES];
+};
+
+struct vm_latch {
+	uint64_t status_gpa, ack_gpa;
+	uint32_t irq, bits;
 };
 
 struct vm_doorbell {
@@ -130,11 +137,13 @@ struct vm {
 	bool runner; /* vm_run_begin() done */
 	uint64_t created;
 	struct vm_seg seg[SEG_COUNT];
-	pthread_mutex_t mtx; /* doorbells, wires, opening of segments */
+	pthread_mutex_t mtx; /* doorbells, opening of segments */
 	_Atomic unsigned ndoorbells;
 	struct vm_doorbell doorbell[VM_MAX_DOORBELLS];
-	_Atomic unsigned nwires;
+	pthread_mutex_t line_mtx; /* wires, latches, and what they tell the vGIC */
+	_Atomic unsigned nwires, nlatches;
 	struct vm_wire wire[VM_MAX_WIRES];
+	struct vm_latch latch[VM_MAX_LATCHES];
 	bool paused;
 	uint32_t vmid; /* see vmm_pcpu.c */
 	uint64_t vmid_gen;
@@ -187,9 +196,10 @@ int vm_write_data(struct vm *vm, uint64_t gpa, const void *buf, uint64_t len);
 int vm_stage1_walk(struct vm *vm, const struct hypctx *hypctx, uint64_t gla, int prot,
     uint64_t *gpa, unsigned *fsc);
 
-/* vmm_doorbell.c */
+/* Registers in the core: was it one, and is the access done? (vmm_doorbell.c, _wire.c, _latch.c) */
 bool vm_doorbell_ring(struct vm *vm, uint64_t gpa, unsigned size, uint64_t value);
 bool vm_wire_access(struct vm *vm, uint64_t gpa, unsigned size, int dir, uint64_t *data);
+bool vm_latch_access(struct vm *vm, uint64_t gpa, unsigned size, int dir, uint64_t *data);
 
 /* vmm_stolen.c: before an entry, from the vCPU's thread; give back what it holds */
 void vm_stolen_update(struct vm *vm, struct hypctx *hypctx, struct vcpu *vcpu);
@@ -229,6 +239,8 @@ void vmm_trace_exit(struct hypctx *hypctx, int type);
 enum { VIE_DONE = 0, VIE_EXIT = 1 };
 /* Begin the access of the data abort in hypctx. VIE_* or an errno value. */
 int vie_start(struct vm *vm, struct hypctx *hypctx, uint64_t gpa, struct vm_exit *vme);
+/* The same at EL2 while the guest's world is in the PE; false: nothing was done. */
+bool vie_at_el2(struct vm *vm, struct hypctx *hypctx, struct pe *pe);
 /* Go on with the answer of userland. */
 int vie_resume(struct vm *vm, struct hypctx *hypctx, struct vm_exit *vme);
 
