@@ -69,7 +69,7 @@ from bhyvepy.errors import (
     vm_error,
 )
 from bhyvepy.vmexit import SuspendHow, VmState
-from bhyvepy.vmmapi import MAXCPU, VM, check_name, set_jit
+from bhyvepy.vmmapi import JIT_MEMORY, MAXCPU, VM, check_name, set_jit
 
 if TYPE_CHECKING:
     from bhyvepy.gdb.server import GdbServer
@@ -90,7 +90,7 @@ def run_vm(config: Config) -> SuspendHow:
         raise ConfigError(f"psci.method={printable(conduit, 40)} is not known; use hvc or smc")
     gic = _gic(config, cpus)
     specs = devices(config)
-    set_jit(config.boolean("jit", True), config.boolean("jit.perf"))
+    _set_jit(config)
     if config.boolean("memory.guest_in_core"):
         _dump_guest_memory()
     how = SuspendHow.NONE
@@ -227,6 +227,15 @@ def _check_state(vm: VM) -> None:
             f" `bhyvectl --vm={vm.name} --destroy`, then bhyveload",
             errno.EINVAL,
         )
+
+
+def _set_jit(config: Config) -> None:
+    memory = parse_address(config.text("jit.memory", "0"), "jit.memory")
+    if memory != 0 and not JIT_MEMORY[0] <= memory <= JIT_MEMORY[1]:
+        raise ConfigError(
+            f"jit.memory={printable(config.text('jit.memory'), 40)}: give 64K to 1G for each vCPU"
+        )
+    set_jit(config.boolean("jit", True), perf=config.boolean("jit.perf"), memory=memory)
 
 
 def _gic(config: Config, cpus: int) -> machdep.Gic:

@@ -48,6 +48,8 @@ from bhyvepy.vmmdir import vmm_dir as vmm_dir
 PROT_EXEC = 4
 PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC
 MAXCPU = 64
+# Bytes for translated code of one vCPU: least and most.
+JIT_MEMORY = (int(lib.VMM_JIT_MEMORY_MIN), int(lib.VMM_JIT_MEMORY_MAX))
 CLOSE_S = 2.0  # what close() waits for vCPUs
 SEG_NAMES = {0: "sysmem", 1: "bootrom", 2: "stolentime"}
 
@@ -782,13 +784,14 @@ def memory_lost() -> bool:
     return bool(lib.vm_memory_lost())
 
 
-def set_jit(on: bool, perf: bool = False) -> None:
+def set_jit(on: bool, *, perf: bool = False, memory: int = 0) -> None:
     """Translate guest code to host code, or interpret it: for vCPUs started from now on.
 
     With `perf`, translated code is described in jit-PID.dump in the working directory,
-    for `perf inject --jit`.
+    for `perf inject --jit`. `memory` is the room for the code of one vCPU,
+    within JIT_MEMORY, or 0: the usual.
     """
-    lib.vmm_set_jit(int(on), int(perf))
+    lib.vmm_set_jit(on * lib.VMM_JIT_ON | perf * lib.VMM_JIT_PERF, memory)
 
 
 def core_version() -> str:

@@ -249,7 +249,7 @@ choose_engine(const char *name, struct pe_config *cfg)
 	if (strcmp(name, "jit-forced") == 0 || strcmp(name, "jit-single") == 0)
 		cfg->jit_forced = true;
 	else if (strcmp(name, "jit-small") == 0) /* full all the time */
-		cfg->jit_memory = 256 << 10;
+		cfg->jit_memory = 64 << 10;
 	else
 		return (strcmp(name, "jit") == 0);
 	return (true);

@@ -275,6 +275,7 @@ BHYVE: list[Row] = [
     ("other-m", "-m 256M vm", r"-m says 256M, but the VM was loaded with 128M; leave -m out"),
     ("other-base", "-e 0x40000000 vm", r"-e says 0x40000000, but RAM was loaded at 0x80000000"),
     ("c-many", "-c 65 vm", r"65 vCPUs are too many; the limit is 64"),
+    ("jit-memory", "-o jit.memory=1K vm", r"jit.memory=1K: give 64K to 1G for each vCPU"),
     ("gic-version", "-o gic.version=4 vm", r"gic.version=4 is not known; use 3 or 2"),
     ("gic-cpus", "-o gic.version=2 -c 9 vm", r"a GICv2 has at most 8 vCPUs"),
     ("gic-its", "-o gic.version=2 -o gic.its=true vm", r"gic.its=true needs gic.version=3"),

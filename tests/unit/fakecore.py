@@ -382,8 +382,8 @@ class FakeLib:
         val[0] = self._of(vm).regs.get((cpu, -1 - cap), 0)
         return 0
 
-    def vmm_set_jit(self, on: int, perf: int) -> None:
-        self.jit = bool(on)
+    def vmm_set_jit(self, flags: int, memory: int) -> None:
+        self.jit = bool(flags & 1)
 
     def vm_feature_name(self, n: int, name: Any, desc: Any) -> int:
         if n >= len(FEATURES):

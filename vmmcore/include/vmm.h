@@ -451,12 +451,21 @@ struct vm_debug {
 int vm_set_debug(struct vm *vm, int vcpu, const struct vm_debug *regs);
 
 /*
- * Translate guest code to host code (1) or interpret it (0): for vCPUs that
- * this process runs for the first time from now on. Where the host lacks what
- * the translator needs, everything is interpreted. With `perf`, translated code
- * is described in jit-PID.dump in the working directory, for `perf inject --jit`.
+ * How vCPUs execute that this process runs for the first time from now on:
+ *
+ *	VMM_JIT_ON	translate guest code to host code; where the host lacks what
+ *			that needs, or without this bit, everything is interpreted
+ *	VMM_JIT_PERF	describe translated code in jit-PID.dump in the working
+ *			directory, for `perf inject --jit`
+ *
+ * `memory` is the room for translated code of one vCPU in bytes, VMM_JIT_MEMORY_MIN
+ * to VMM_JIT_MEMORY_MAX; 0 is the usual.
  */
-void vmm_set_jit(int on, int perf);
+#define VMM_JIT_ON 1
+#define VMM_JIT_PERF 2
+#define VMM_JIT_MEMORY_MIN 0x10000
+#define VMM_JIT_MEMORY_MAX 0x40000000
+void vmm_set_jit(unsigned flags, uint64_t memory);
 
 /* The errno value that means "a segment file was truncated under us", or 0. */
 int vm_memory_lost(void);

@@ -96,12 +96,12 @@ struct pe_config {
 	unsigned vmid_bits; /* 8 or 16 */
 	bool jit;           /* translate to host code where the host can */
 	bool jit_perf;      /* and describe it in a file for perf (jit_perf.c) */
+	size_t jit_memory;  /* bytes for it, at least 64 KiB; 0: the usual */
 	/* For tests, 0: the usual. Executions before translation, instructions
-	   in a block, bytes of code memory (at least 256 KiB); leave translated
-	   code, poll and forget all translations behind every block. */
+	   in a block; leave translated code, poll and forget all translations
+	   behind every block. */
 	unsigned jit_threshold, jit_block;
 	bool jit_forced;
-	size_t jit_memory;
 };
 
 /* The features of `-o cpu=default`. */

@@ -93,13 +93,15 @@ set_pins(struct pcpu *p)
 	pe_set_pins(p->pe, &pins);
 }
 
-static bool use_jit, use_jit_perf; /* of PEs made from now on */
+/* Of PEs made from now on. */
+static unsigned jit_flags;
+static size_t jit_memory;
 
 void
-vmm_set_jit(int on, int perf)
+vmm_set_jit(unsigned flags, uint64_t memory)
 {
-	use_jit = on != 0;
-	use_jit_perf = perf != 0;
+	jit_flags = flags;
+	jit_memory = memory <= VMM_JIT_MEMORY_MAX ? (size_t)memory : VMM_JIT_MEMORY_MAX;
 }
 
 /* What the host has in the PE while no guest runs. */
@@ -128,8 +130,9 @@ pcpu_new(struct vm *vm)
 		.mpidr = UINT64_C(1) << 31,
 		.list_regs = vm->hyp->list_regs,
 		.vmid_bits = vm->hyp->vmid_bits,
-		.jit = use_jit,
-		.jit_perf = use_jit_perf,
+		.jit = (jit_flags & VMM_JIT_ON) != 0,
+		.jit_perf = (jit_flags & VMM_JIT_PERF) != 0,
+		.jit_memory = jit_memory,
 	};
 	struct pcpu *p;
 
@@ -147,6 +150,8 @@ pcpu_new(struct vm *vm)
 	p->list_regs = cfg.list_regs;
 	p->vmid_bits = cfg.vmid_bits;
 	p->vhe = vm->hyp->vhe;
+	p->jit_flags = jit_flags;
+	p->jit_memory = jit_memory;
 	struct pe_pins pins = {
 		.ctx = p, .pa2hva = pin_pa2hva, .counter = pin_counter, .kick = &no_kick
 	};
@@ -169,9 +174,9 @@ pcpu_find(struct vm *vm)
 	struct pcpu *best = NULL;
 
 	for (struct pcpu *p = pcpus; p != NULL; p = p->next) {
-		if (p->busy || p->features != vm->hyp->features ||
-		    p->list_regs != vm->hyp->list_regs || p->vmid_bits != vm->hyp->vmid_bits ||
-		    p->vhe != vm->hyp->vhe)
+		if (p->busy || p->jit_flags != jit_flags || p->jit_memory != jit_memory ||
+		    p->features != vm->hyp->features || p->list_regs != vm->hyp->list_regs ||
+		    p->vmid_bits != vm->hyp->vmid_bits || p->vhe != vm->hyp->vhe)
 			continue;
 		if (p->owner == NULL)
 			return (p);

@@ -263,7 +263,9 @@ struct pcpu {
 	uint32_t vmid; /* in use while busy */
 	uint64_t features;
 	uint32_t list_regs, vmid_bits;
-	uint32_t vhe;   /* the host is at EL2 */
+	uint32_t vhe; /* the host is at EL2 */
+	unsigned jit_flags;
+	size_t jit_memory;
 	uint32_t nregs; /* rows of hyp_regs.def that the PE has */
 	uint16_t reg[256];
 	struct pcpu *next;

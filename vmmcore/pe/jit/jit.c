@@ -26,12 +26,6 @@
 const signed char jit_map[36] = { RBX, RBP, RSI, RDI, R8, -1, -1, -1, R9, -1, -1, -1, -1, -1, -1,
 	-1, -1, -1, -1, R10, R11, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, R12, -1, -1, -1 };
 
-static inline uint8_t **
-entries(struct codepage *page)
-{
-	return ((uint8_t **)(void *)((char *)page + JIT_ENTRIES));
-}
-
 /* -- fixed code -------------------------------------------------------------------- */
 
 static void
@@ -227,7 +221,7 @@ emit_fixed(struct jit *j)
 
 	j->pool = j->rw + FIXED;
 	j->start = j->rw + FIXED + POOL;
-	j->free = j->start;
+	jit_ring_reset(j);
 }
 
 /* -- life --------------------------------------------------------------------------- */
@@ -237,7 +231,7 @@ jit_code_size(const struct pe_config *cfg)
 {
 	if (!cfg->jit)
 		return (0);
-	if (cfg->jit_memory >= 4 * JIT_ROOM)
+	if (cfg->jit_memory >= JIT_MEMORY_MIN)
 		return ((cfg->jit_memory + 4095) & ~(size_t)4095);
 	return (CODE_SIZE);
 }
@@ -294,7 +288,7 @@ jit_destroy(struct jit *j)
 void
 jit_page_init(struct pe *pe, struct codepage *page)
 {
-	uint8_t **e = entries(page), *cold = jit_rx(pe->jit, pe->jit->cold);
+	uint8_t **e = jit_entries(page), *cold = jit_rx(pe->jit, pe->jit->cold);
 
 	for (unsigned i = 0; i < CODEPAGE_INSNS; i++)
 		e[i] = cold;
@@ -304,7 +298,7 @@ jit_page_init(struct pe *pe, struct codepage *page)
 void
 jit_drop_line(struct pe *pe, struct codepage *page, unsigned off)
 {
-	uint8_t **e = entries(page), *cold = jit_rx(pe->jit, pe->jit->cold);
+	uint8_t **e = jit_entries(page), *cold = jit_rx(pe->jit, pe->jit->cold);
 	unsigned last = off / 4 + 16, first = off / 4;
 
 	first = first < JIT_BLOCK_MAX ? 0 : first - JIT_BLOCK_MAX;
@@ -315,7 +309,7 @@ jit_drop_line(struct pe *pe, struct codepage *page, unsigned off)
 void
 jit_reset(struct pe *pe)
 {
-	pe->jit->free = pe->jit->start;
+	jit_ring_reset(pe->jit);
 	pe->jit->resets++;
 	pe->count.jit_resets++;
 }
@@ -330,17 +324,19 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	unsigned block_max = j->block_max;
 	uint8_t *code = NULL;
 
-	if (j->free + JIT_ROOM <= j->rw + j->size) {
-		for (unsigned i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
-			codecache_decode(pe, page, i);
+	for (unsigned i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
+		codecache_decode(pe, page, i);
+	jit_ring_room(pe);
+	code = jit_translate_block(pe, page, start);
+	if (code ==
+	    NULL) { /* longer than the room, or more out-of-line code than a block may have */
+		j->block_max = block_max < 8 ? block_max : 8;
 		code = jit_translate_block(pe, page, start);
-		if (code == NULL) { /* more out-of-line code than there is room for */
-			j->block_max = block_max < 8 ? block_max : 8;
-			code = jit_translate_block(pe, page, start);
-			j->block_max = block_max;
-		}
+		j->block_max = block_max;
 	}
-	if (code == NULL)
+	if (code != NULL)
+		jit_ring_take(j, code, page, start);
+	else
 		codecache_drop_all(pe);
 	return (code);
 }
@@ -350,7 +346,7 @@ jit_run(struct pe *pe, struct codepage *page)
 {
 	struct jit *j = pe->jit;
 	unsigned i = (unsigned)(pe->pc & 0xffc) >> 2;
-	uint8_t *code = entries(page)[i], *count = (uint8_t *)page + JIT_COUNTS + i;
+	uint8_t *code = jit_entries(page)[i], *count = (uint8_t *)page + JIT_COUNTS + i;
 	int (*enter)(struct pe *, uint8_t *);
 	uint8_t *entry = jit_rx(j, j->enter);
 
@@ -362,7 +358,7 @@ jit_run(struct pe *pe, struct codepage *page)
 		if (code == NULL)
 			return (INSN_EXC); /* everything was dropped: look again */
 		code = jit_rx(j, code);
-		entries(page)[i] = code;
+		jit_entries(page)[i] = code;
 	}
 	memcpy(&enter, &entry, sizeof(enter));
 	return (enter(pe, code));

@@ -23,6 +23,9 @@
 /* Instructions in a block. */
 #define JIT_BLOCK_MAX 64u
 
+/* The least code memory that pe_config.jit_memory may ask for. */
+#define JIT_MEMORY_MIN 65536u
+
 struct jit;
 
 /* Bytes of code memory that a PE of this configuration wants; 0: none. */

@@ -331,7 +331,7 @@ jit_translate_block(struct pe *pe, struct codepage *page, unsigned start)
 
 	memset(&t, 0, offsetof(struct tr, cold));
 	t.x.p = j->free;
-	t.x.end = j->rw + j->size;
+	t.x.end = j->limit;
 	t.x.rx = j->rx - j->rw;
 	t.pe = pe;
 	t.j = j;

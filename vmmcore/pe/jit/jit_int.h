@@ -33,8 +33,9 @@ struct jit {
 	uint8_t *rw, *rx; /* the same memory, writable and executable */
 	size_t size;
 	unsigned threshold, block_max;
-	bool devices_order;    /* sys_membarrier_private() */
-	uint8_t *start, *free; /* of translations, in rw */
+	bool devices_order;            /* sys_membarrier_private() */
+	uint8_t *start, *free;         /* of translations, in rw */
+	uint8_t *limit, *oldest, *top; /* jit_ring.c */
 	/* fixed pieces of code, in rw */
 	uint8_t *enter, *leave, *leave_pc, *leave_count, *call, *call_fp, *cold, *step;
 	uint8_t *pool; /* constants of 16 bytes, in rw */
@@ -318,6 +319,20 @@ jit_uses_fpsr(unsigned op)
 	_Static_assert(A64_BFMLAL_E + 1 == A64_OP_COUNT, "a64_fp.decode is the last table");
 	return (op >= A64_FMOV_S || op == A64_MRS || op == A64_MSR);
 }
+
+/* The entry addresses of a page's instructions. */
+static inline uint8_t **
+jit_entries(struct codepage *page)
+{
+	return ((uint8_t **)(void *)((char *)page + JIT_ENTRIES));
+}
+
+/* jit_ring.c: nothing is translated. */
+void jit_ring_reset(struct jit *);
+/* Make room for a block at j->free, which ends before j->limit. */
+void jit_ring_room(struct pe *);
+/* The block that was made there is that of instruction `start`; j->free lies behind it. */
+void jit_ring_take(struct jit *, uint8_t *code, struct codepage *, unsigned start);
 
 #define JIT_ROOM 65536u /* bytes, more than a block needs */
 
