@@ -132,7 +132,7 @@ def test_a_client_that_hung_up_makes_room(place):
     line.close()
 
 
-def test_input_waits_for_room(place):
+def test_v04_input_waits_for_room(place):
     """V04: what the guest does not take stays with the client, not in our memory."""
     text, connect = place
     line = Line(open_endpoint(text))

@@ -273,7 +273,7 @@ def test_long_loopback_with_random_fcr(uart):
         w(uart, IIR, rng.randrange(256) | 1)
 
 
-def test_save_and_load(kit, uart):
+def test_v08_save_and_load(kit, uart):
     """A port restored in the middle of a transmission has its THRE interrupt still."""
     w(uart, IIR, 0x41)
     w(uart, IER, 3)

@@ -105,7 +105,7 @@ def test_hostbridge_is_accepted():
         ("1,virtio-blk", None),
     ],
 )
-def test_bad_strings(kit, text, words):
+def test_l07_bad_strings(kit, text, words):
     """Every mistake is one short line that says what to do."""
     if words in ("no options", None):
         spec = slots.parse(text)

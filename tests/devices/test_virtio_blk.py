@@ -127,7 +127,7 @@ def test_header_split_and_status_in_a_longer_buffer(kit, disk):
         (0, 513),
     ],
 )
-def test_out_of_range(disk, image, sector, length):
+def test_v18_out_of_range(disk, image, sector, length):
     """Beyond the end, wrapping, or not whole sectors: IOERR, and not even a part is done."""
     before = image.read_bytes()
     disk.mem.write(disk.data, b"\xcc" * length)
@@ -155,7 +155,7 @@ def test_unknown_request(disk, kind):
     assert disk.request(kind, 0, (disk.data, 512, True)) == (UNSUPP, 1)
 
 
-def test_no_status_byte(kit, disk):
+def test_v13_no_status_byte(kit, disk):
     """A request without a writable byte comes back with length 0."""
     assert disk.drv.run((disk.hdr, 16, False)) == 0
     assert disk.drv.run((disk.hdr, 16, False), (disk.status, 0, True)) == 0
@@ -204,7 +204,7 @@ def test_writeback_toggle(kit, image, monkeypatch):
 
 
 @pytest.mark.parametrize("room", [20, 19, 4, 21, 512])
-def test_get_id(kit, image, room):
+def test_f14_get_id(kit, image, room):
     """GET_ID gives up to 20 bytes of serial number, whatever the buffer."""
     d = Disk(kit, image, serial="SER-1")
     assert d.request(GET_ID, 0, (d.data, room, True)) == (OK, min(room, 20) + 1)
@@ -268,7 +268,7 @@ def test_write_zeroes(disk, image, flags):
     ],
 )
 @pytest.mark.parametrize("kind", [DISCARD, ZEROES])
-def test_bad_segments(disk, image, kind, segments, status):
+def test_v15_bad_segments(disk, image, kind, segments, status):
     """Segments out of range, too many or with unknown flags: nothing at all is done."""
     before = image.read_bytes()
     assert disk.segments(kind, *segments) == (status, 1)
@@ -312,7 +312,7 @@ def test_host_error(disk, monkeypatch):
     assert disk.write(0, bytes(512)) == (OK, 1)
 
 
-def test_partial_writes_continue_without_repeats(disk, monkeypatch):
+def test_v07_partial_writes_continue_without_repeats(disk, monkeypatch):
     """V07: after a short write only the rest is written."""
     calls = []
     real = os.pwritev
@@ -332,7 +332,7 @@ def test_partial_writes_continue_without_repeats(disk, monkeypatch):
     assert disk.mem.read(disk.data, 512) == bytes(i & 0xFF for i in range(512))
 
 
-def test_never_probed(kit, image):
+def test_l05_never_probed(kit, image):
     """A qcow2 header with a backing file in sector 0 is data: the disk stays raw."""
     d = Disk(kit, image)
     magic = b"QFI\xfb" + bytes(4) + struct.pack(">QI", 0x200, 11) + b"/etc/passwd"

@@ -250,7 +250,7 @@ def test_the_list_of_bad_chains_is_complete(kit):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_chain_is_put_back_empty(kit, drv, name):
+def test_v17_bad_chain_is_put_back_empty(kit, drv, name):
     """A broken chain comes back with length 0, the device saw nothing, and goes on."""
     _bad_chains(kit)[name](drv)
     before = drv.memory.read(kit.BUF, 0x800)
@@ -276,7 +276,7 @@ def test_indirect_not_negotiated(kit):
 
 
 @pytest.mark.parametrize("jump", [9, 8 + 32768, 65535], ids=["size+1", "far", "backwards"])
-def test_avail_index_jump_breaks_the_queue(kit, one, jump):
+def test_v27_avail_index_jump_breaks_the_queue(kit, one, jump):
     """An available index beyond the queue size needs a reset, which then works."""
     one.avail_idx = jump
     one.kick()
@@ -304,7 +304,7 @@ def test_head_out_of_range_breaks_the_queue(one, head):
     assert one.used_idx == 0
 
 
-def test_same_head_twice(kit, one):
+def test_v14_same_head_twice(kit, one):
     """A head that is available twice is served twice, one after the other."""
     one.chain((kit.BUF, 4, True))
     one.offer(0)

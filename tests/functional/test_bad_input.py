@@ -213,7 +213,7 @@ def test_bhyveload_refuses_bases(refused: Refusals, argv: str, says: str) -> Non
 
 
 @rows(NAMES)
-def test_vm_names(refused: Refusals, argv: str, says: str) -> None:
+def test_l07_vm_names(refused: Refusals, argv: str, says: str) -> None:
     """The same names are refused by all three commands."""
     refused.check("bhyveload", ["-k", "{d}/k-good", "--", argv], says, 1)
     refused.check("bhyve", ["--", argv], says, ERROR)
@@ -383,6 +383,24 @@ def test_bhyve_refuses_an_empty_device(loaded: Refusals) -> None:
         loaded.check("bhyve", ["-s", text, "vm"], says, ERROR)
 
 
+ROMS: list[Row] = [
+    ("larger", "-m 128M -l {d}/large new", r"has 200 MiB and memory has 128 MiB: use a larger -m"),
+    ("all-of-it", "-m 200M -l {d}/large new", r"device tree .* does not fit into 200 MiB"),
+    ("huge", "-l {d}/sparse new", r"has 8 TiB and memory has"),
+    ("empty", "-l {d}/k-empty new", r"is empty: it holds no bootrom"),
+    ("directory", "-l {d}/directory new", r"is a directory"),
+    ("fifo", "-l {d}/fifo new", r"is not a regular file"),
+    ("device", "-l /dev/zero new", r"is not a regular file"),
+    ("missing", "-l {d}/nothing new", r"cannot read the bootrom .*no such file"),
+]
+
+
+@rows(ROMS)
+def test_l08_boot_roms(refused: Refusals, argv: str, says: str) -> None:
+    """L08: a boot ROM that leaves no room for the tree, or is none, and no VM is made."""
+    refused.check("bhyve", argv.split(), says, ERROR)
+
+
 BHYVECTL: list[Row] = [
     ("create", "--create", r"VM vm exists already; remove it with `bhyvectl --vm=vm --destroy`"),
     ("register", "--get-reg=nothing", r"unknown register nothing"),
@@ -416,6 +434,6 @@ def test_a_failed_action_stops_a_destroy(loaded: Refusals) -> None:
 
 def test_the_rows_of_the_tables_have_names_of_their_own() -> None:
     """No two rows are called the same."""
-    for table in (KERNEL_ROWS, TREE_ROWS, SIZES, BASES, NAMES, USAGE, BHYVE, BHYVECTL):
+    for table in (KERNEL_ROWS, TREE_ROWS, SIZES, BASES, NAMES, USAGE, BHYVE, ROMS, BHYVECTL):
         names = [name for name, _, _ in table]
         assert len(names) == len(set(names))

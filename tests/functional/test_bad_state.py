@@ -121,7 +121,7 @@ DIRECTORIES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("what", DIRECTORIES)
-def test_a_bad_vm_directory(
+def test_l06_a_bad_vm_directory(
     vmm: Vmm, zygote: Zygote, bad_files: Path, tmp_path: Path, what: str
 ) -> None:
     """All three commands refuse a VM directory that is not safely ours."""

@@ -109,7 +109,7 @@ def test_gzip_must_end() -> None:
     refused(packed + b"more", "behind its gzip stream")
 
 
-def test_a_gzip_bomb_stops_at_the_size_of_memory() -> None:
+def test_l04_a_gzip_bomb_stops_at_the_size_of_memory() -> None:
     """L04: what unpacks to more than memory is refused without unpacking it all."""
     bomb = gzip.compress(bytes(64 * MIB))
     assert len(bomb) < MIB
@@ -223,7 +223,7 @@ def test_a_damaged_efi_header_is_refused() -> None:
         ({"flags": 0xB}, "big-endian"),
     ],
 )
-def test_bad_image_headers(kw: dict[str, int], text: str) -> None:
+def test_l04_bad_image_headers(kw: dict[str, int], text: str) -> None:
     """L04: numbers in an Image header that cannot be, or do not suit this machine."""
     refused(image(**kw), text)  # type: ignore[arg-type]
 
@@ -301,7 +301,7 @@ GOOD = phdr(RAM, 0x1000, 0x100, 0x100)
         (elf([phdr(0xFFFF800008000000, 0x1000, 16, 16)], 0xFFFF800008000000, CODE), "Image form"),
     ],
 )
-def test_bad_elf(data: bytes, text: str) -> None:
+def test_l02_l03_bad_elf(data: bytes, text: str) -> None:
     """L02, L03: an ELF file's sizes, offsets and addresses are checked before use."""
     refused(data, text)
 

@@ -256,7 +256,7 @@ def test_read_returns_the_bytes(tmp_path: Path) -> None:
     assert source.read(str(path), "kernel", 3) == b"abc"
 
 
-def test_files_that_are_refused(tmp_path: Path) -> None:
+def test_l03_files_that_are_refused(tmp_path: Path) -> None:
     """L03: missing, empty, a directory, a FIFO, a device, huge and sparse, unreadable names."""
     empty = tmp_path / "empty"
     empty.touch()

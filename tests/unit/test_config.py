@@ -53,7 +53,7 @@ def test_sizes(text: str, size: int) -> None:
         "١٢M",
     ],
 )
-def test_bad_sizes(text: str) -> None:
+def test_v11_bad_sizes(text: str) -> None:
     """A size that is zero, negative, absurd or not a number is refused in one line."""
     with pytest.raises(ConfigError) as err:
         config.parse_size(text)

@@ -153,7 +153,7 @@ ROOT = struct.pack(">II", 1, 0)
         (tokens(ROOT, *[struct.pack(">I", 1) + b"n\0\0\0"] * 10000), "deeper than 64"),
     ],
 )
-def test_bad_blobs(blob: bytes, text: str) -> None:
+def test_l01_bad_blobs(blob: bytes, text: str) -> None:
     """L01: header arithmetic, names, depth and tokens that cannot be: one line each."""
     with pytest.raises(LoadError, match=text) as caught:
         devtree.parse(blob, "bad.dtb")

@@ -250,11 +250,28 @@ void window_flush(unsigned page);  /* TLBI VAAE1IS; DSB; ISB */
 
 /* -- virtio.c: one queue of a virtio-mmio device, polled ------------------------------------- */
 
+#define VIRTIO_NUM 16u
+struct virtio_desc {
+	uint64_t addr;
+	uint32_t len;
+	uint16_t flags, next;
+};
+#define VIRTIO_D_NEXT 1u
+#define VIRTIO_D_WRITE 2u
+#define VIRTIO_D_INDIRECT 4u
+struct virtio_used {
+	volatile uint16_t flags, idx;
+	struct {
+		uint32_t id, len;
+	} ring[];
+};
 struct virtio {
 	uint64_t base;
 	uint32_t magic, version, device; /* of its registers; device 0: nothing */
+	uint32_t want;                   /* features 0 to 31 for virtio_begin(); 0 at first */
 	unsigned queue;
-	void *desc, *used;
+	struct virtio_desc *desc;
+	struct virtio_used *used;
 	volatile uint16_t *avail;
 	uint16_t seen;
 };
@@ -272,8 +289,11 @@ struct virtio_buf {
 bool virtio_find(unsigned n, struct virtio *);
 /* Reset it and get a queue going. */
 bool virtio_begin(struct virtio *, unsigned queue);
-/* One chain of at most 16 buffers; the length that comes back, -1 when none does. */
+/* One chain of at most VIRTIO_NUM buffers; the length that comes back, -1 when none does. */
 int64_t virtio_do(struct virtio *, const struct virtio_buf *, unsigned n);
+/* Make the chain at descriptor `head` available, and tell; wait for the next that is used. */
+void virtio_offer(struct virtio *, unsigned head);
+int64_t virtio_wait(struct virtio *, unsigned ms);
 bool virtio_blk(struct virtio *, bool write, uint64_t sector, void *data, uint32_t sectors);
 uint64_t virtio_blk_sectors(const struct virtio *);
 

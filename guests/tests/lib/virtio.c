@@ -34,23 +34,7 @@
 #define S_FEATURES_OK 8u
 #define S_FAILED 128u
 
-#define D_NEXT 1u
-#define D_WRITE 2u
-
-#define NUM 16u
 #define TIMEOUT_MS 20000
-
-struct desc {
-	uint64_t addr;
-	uint32_t len;
-	uint16_t flags, next;
-};
-struct used {
-	volatile uint16_t flags, idx;
-	struct {
-		uint32_t id, len;
-	} ring[];
-};
 
 bool
 virtio_find(unsigned n, struct virtio *v)
@@ -59,6 +43,8 @@ virtio_find(unsigned n, struct virtio *v)
 
 	if (!fdt_compatible("virtio,mmio", n, &node))
 		return (false);
+	v->want = 0;
+	v->desc = NULL;
 	v->base = fdt_cells2(&node, "reg", 0);
 	v->magic = r32(v->base + R_MAGIC);
 	v->version = r32(v->base + R_VERSION);
@@ -82,20 +68,22 @@ bool
 virtio_begin(struct virtio *v, unsigned queue)
 {
 	/* The legacy layout serves both: descriptors, available ring, used ring on a page. */
-	uint8_t *ring = page_alloc(2);
+	uint8_t *ring = v->desc != NULL ? (uint8_t *)v->desc : page_alloc(2);
 	uint32_t status = S_ACKNOWLEDGE | S_DRIVER;
 
 	v->queue = queue;
-	v->desc = ring;
-	v->avail = (volatile uint16_t *)(ring + NUM * sizeof(struct desc));
-	v->used = ring + 4096;
+	v->desc = (struct virtio_desc *)ring;
+	v->avail = (volatile uint16_t *)(ring + VIRTIO_NUM * sizeof(struct virtio_desc));
+	v->used = (struct virtio_used *)(ring + 4096);
 	v->seen = 0;
 	w32(v->base + R_STATUS, 0);
+	for (unsigned i = 0; i < 2 * 4096; i += 8)
+		w64((uintptr_t)ring + i, 0);
 	w32(v->base + R_STATUS, status);
 	for (unsigned sel = 0; sel < 2; sel++) {
 		w32(v->base + R_GUEST_SEL, sel);
-		/* Of all features only VIRTIO_F_VERSION_1, bit 32, where there is one. */
-		w32(v->base + R_GUEST_FEATURES, sel == 1 && v->version == 2 ? 1 : 0);
+		/* VIRTIO_F_VERSION_1 is bit 32. */
+		w32(v->base + R_GUEST_FEATURES, sel == 0 ? v->want : v->version == 2);
 	}
 	if (v->version == 2) {
 		status |= S_FEATURES_OK;
@@ -105,9 +93,9 @@ virtio_begin(struct virtio *v, unsigned queue)
 	} else
 		w32(v->base + R_PAGE_SIZE, 4096);
 	w32(v->base + R_QUEUE_SEL, queue);
-	if (r32(v->base + R_QUEUE_MAX) < NUM)
+	if (r32(v->base + R_QUEUE_MAX) < VIRTIO_NUM)
 		return (false);
-	w32(v->base + R_QUEUE_NUM, NUM);
+	w32(v->base + R_QUEUE_NUM, VIRTIO_NUM);
 	if (v->version == 2)
 		queue_addresses(v);
 	else {
@@ -118,29 +106,41 @@ virtio_begin(struct virtio *v, unsigned queue)
 	return ((r32(v->base + R_STATUS) & S_FAILED) == 0);
 }
 
-int64_t
-virtio_do(struct virtio *v, const struct virtio_buf *bufs, unsigned n)
+void
+virtio_offer(struct virtio *v, unsigned head)
 {
-	struct desc *desc = v->desc;
-	struct used *used = v->used;
 	uint16_t idx = v->avail[1];
 
-	for (unsigned i = 0; i < n; i++) {
-		desc[i].addr = (uintptr_t)bufs[i].at;
-		desc[i].len = bufs[i].len;
-		desc[i].flags = (uint16_t)((bufs[i].in ? D_WRITE : 0) | (i + 1 < n ? D_NEXT : 0));
-		desc[i].next = (uint16_t)(i + 1);
-	}
-	v->avail[2 + idx % NUM] = 0;
+	v->avail[2 + idx % VIRTIO_NUM] = (uint16_t)head;
 	dsb();
 	v->avail[1] = (uint16_t)(idx + 1);
 	dsb();
 	w32(v->base + R_NOTIFY, v->queue);
-	if (!wait_for(used->idx != v->seen, TIMEOUT_MS))
+}
+
+int64_t
+virtio_wait(struct virtio *v, unsigned ms)
+{
+	if (!wait_for(v->used->idx != v->seen, ms))
 		return (-1);
 	dsb();
 	w32(v->base + R_INT_ACK, r32(v->base + R_INT_STATUS));
-	return (used->ring[v->seen++ % NUM].len);
+	return (v->used->ring[v->seen++ % VIRTIO_NUM].len);
+}
+
+int64_t
+virtio_do(struct virtio *v, const struct virtio_buf *bufs, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		uint16_t more = i + 1 < n ? VIRTIO_D_NEXT : 0;
+
+		v->desc[i].addr = (uintptr_t)bufs[i].at;
+		v->desc[i].len = bufs[i].len;
+		v->desc[i].flags = (uint16_t)((bufs[i].in ? VIRTIO_D_WRITE : 0) | more);
+		v->desc[i].next = (uint16_t)(i + 1);
+	}
+	virtio_offer(v, 0);
+	return (virtio_wait(v, TIMEOUT_MS));
 }
 
 /* Virtio 1.2, 5.2.6: a header, the data, a status byte. */
