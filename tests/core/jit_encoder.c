@@ -381,6 +381,14 @@ memory(void)
 			say("sub %s,0x1000", t);
 			x_cmp8_mem_imm(&x, m, 3);
 			say("cmp %s,0x3", t);
+			x_test8_mem_imm(&x, m, 0x40);
+			say("test %s,0x40", t);
+			x_store8_imm(&x, m, 1);
+			say("mov %s,0x1", t);
+			x_cmpxchg16(&x, false, m);
+			say("cmpxchg16b %s", t);
+			x_cmpxchg16(&x, true, m);
+			say("lock cmpxchg16b %s", t);
 			x_jmp_mem(&x, m);
 			say("jmp %s", t);
 		}

@@ -165,6 +165,19 @@ def test_priorities(rig: Rig) -> None:
     assert r.esr1 == esr(EC_UNKNOWN)
 
 
+def test_guarded_is_the_page_of_the_branch(rig: Rig) -> None:
+    """Where code goes back and forth between pages, each BR counts by the page it is in."""
+    prepare(rig)
+    start = GUARDED + 0x1000  # not where PLAIN is in a TLB
+    rig.code(PLAIN, 0x14000000 | (start - PLAIN) // 4)
+    rig.x(5, 20)
+    back = 0x14000000 | (PLAIN - start - 12) // 4 & 0x3FFFFFF
+    rig.code(start + 4, 0xF10004A5, 0x54000040, back, 0xD61F0020)  # subs x5; b.eq .+8; b; br x1
+    r = jump(rig, NOP, start, GUARDED + 0x400, BTI["c"], hvc(DONE))
+    assert r.hvc == TRAPPED
+    assert r.esr1 == esr(EC_BTI, 3)
+
+
 def test_a_loop_of_branches_is_polled(rig: Rig) -> None:
     """A guest that does nothing but BR can be interrupted."""
     prepare(rig)

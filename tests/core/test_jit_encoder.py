@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from core_lib import FLAGS, ROOT
 
-SIZE = re.compile(r"\b(?:BYTE|WORD|DWORD|QWORD|XMMWORD) PTR ")
+SIZE = re.compile(r"\b(?:BYTE|WORD|DWORD|QWORD|OWORD|XMMWORD) PTR ")
 
 
 def disassemble(code: Path) -> list[str]:

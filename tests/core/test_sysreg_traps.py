@@ -20,9 +20,9 @@ FP_ISS = 1 << 24 | 0xE << 20
 HCR, MDCR, CPTR = "HCR_EL2", "MDCR_EL2", "CPTR_EL2"
 
 
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    r = Rig()
+@pytest.fixture(scope="module", params=[False, True], ids=["interpreter", "jit"])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    r = Rig(jit=request.param)
     yield r
     r.close()
 

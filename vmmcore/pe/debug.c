@@ -105,6 +105,7 @@ void
 debug_changed(struct pe *pe)
 {
 	pe->debug.stale = true;
+	pe->levels.ready = false;
 	if (pe->el < 2 || pe->cfg.el2_emulated)
 		debug_update(pe);
 }

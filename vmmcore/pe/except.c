@@ -24,6 +24,95 @@ pe_spsr(const struct pe *pe)
 	return ((uint64_t)pe->pstate | pe->nzcv);
 }
 
+/* CPACR_EL1 is not for a host at EL2, nor its EL0. */
+static bool
+cpacr_traps_at(const struct pe *pe, unsigned el)
+{
+	unsigned fpen = (unsigned)FIELD(pe->sr[SR_CPACR_EL1], 20, 2);
+
+	return (el < 2 && !pe_in_host(pe, el) && fpen != 3 && !(fpen == 1 && el == 1));
+}
+
+static bool
+fp_traps_at(const struct pe *pe, unsigned el)
+{
+	uint64_t hcr = pe->sr[SR_HCR_EL2], cptr = pe->sr[SR_CPTR_EL2];
+	unsigned fpen = (unsigned)FIELD(cptr, 20, 2);
+
+	if (cpacr_traps_at(pe, el))
+		return (true);
+	if ((hcr & HCR_E2H) == 0)
+		return ((cptr & BIT(10)) != 0);
+	return (fpen != 3 && !(fpen == 1 && !(el == 0 && (hcr & HCR_TGE) != 0)));
+}
+
+/*
+ * PSTATE after an exception, apart from NZCV, which is kept:
+ * DAIF: set	SP: 1		IL, SS, UAO, BTYPE: 0	DIT: kept
+ * PAN: kept, or set when SCTLR.SPAN is 0 (EL1; EL2 of a host with E2H and TGE)
+ * SSBS: SCTLR.DSSBS
+ * This is all but what is kept.
+ */
+static uint32_t
+entered(const struct pe *pe, unsigned target)
+{
+	uint64_t sctlr = pe->sr[target == 2 ? SR_SCTLR_EL2 : SR_SCTLR_EL1];
+	bool span = target == 1 || pe_in_host(pe, 0); /* SCTLR.SPAN counts */
+	uint32_t ps = (uint32_t)PS_DAIF | (target << PS_EL_SHIFT) | (uint32_t)PS_SP;
+
+	if (pe_has(pe, PE_FEAT_PAN) && span && (sctlr & SCTLR_SPAN) == 0)
+		ps |= (uint32_t)PS_PAN;
+	if (pe_has(pe, PE_FEAT_SSBS) && (sctlr & SCTLR_DSSBS) != 0)
+		ps |= (uint32_t)PS_SSBS;
+	return (ps);
+}
+
+/* SPSR bits that exist here; the others are RES0 in PSTATE. */
+static uint64_t
+spsr_mask(const struct pe *pe)
+{
+	uint64_t m = PS_N | PS_Z | PS_C | PS_V | PS_SS | PS_IL | PS_DAIF | 0xf;
+
+	if (pe_has(pe, PE_FEAT_PAN))
+		m |= PS_PAN;
+	if (pe_has(pe, PE_FEAT_UAO))
+		m |= PS_UAO;
+	if (pe_has(pe, PE_FEAT_DIT))
+		m |= PS_DIT;
+	if (pe_has(pe, PE_FEAT_SSBS))
+		m |= PS_SSBS;
+	if (pe_has(pe, PE_FEAT_BTI))
+		m |= PS_BTYPE;
+	return (m);
+}
+
+/* Nothing that a change between EL0 and EL1 would have to look at is on. */
+static bool
+levels_plain(const struct pe *pe)
+{
+	return ((pe->sr[SR_HCR_EL2] & HCR_TGE) == 0 && pe->ctx->key.regime == REGIME_EL10 &&
+		!pe->mmu->stale && !pe->debug.step && !pe->debug.stale && !pe->pmu.on &&
+		!pe->cfg.jit_forced);
+}
+
+static void
+make_levels(struct pe *pe)
+{
+	struct pe_levels *l = &pe->levels;
+
+	if (!levels_plain(pe))
+		return;
+	for (unsigned el = 0; el < 2; el++)
+		l->fp_trapped[el] = fp_traps_at(pe, el);
+	for (unsigned kind = 0; kind < TLB_KINDS; kind++)
+		l->tlb[kind] = &pe->ctx->tlb[kind];
+	l->dirty = (uint32_t *)(void *)pe->ctx->dirty;
+	l->enter = entered(pe, 1);
+	/* EL0t and EL1h stay possible of M[4:0]. */
+	l->deny = (uint32_t) ~(spsr_mask(pe) & ~(PS_SS | PS_IL | PS_UAO | PS_BTYPE | 0xa));
+	l->ready = true;
+}
+
 void
 pe_set_pstate(struct pe *pe, uint64_t spsr)
 {
@@ -32,7 +121,10 @@ pe_set_pstate(struct pe *pe, uint64_t spsr)
 	pe->pstate = (uint32_t)spsr & UINT32_C(0x0fffffff);
 	pe->el = (uint8_t)FIELD(pe->pstate, PS_EL_SHIFT, 2);
 	pe->x[REG_SP] = pe->sp_el[sp_bank(pe->pstate)];
-	pe_context_changed(pe);
+	pe->fp_trapped = fp_traps_at(pe, pe->el);
+	mmu_select(pe);
+	if (pe->jit != NULL && !pe->levels.ready && pe->el < 2)
+		make_levels(pe);
 }
 
 unsigned
@@ -55,10 +147,9 @@ pe_sctlr(const struct pe *pe)
 static void
 enter(struct pe *pe, unsigned target, unsigned vec, uint64_t ret)
 {
-	uint64_t spsr, sctlr, vbar;
-	uint32_t ps;
+	uint64_t spsr, vbar;
+	uint32_t keep = (uint32_t)(PS_DIT | PS_PAN);
 	unsigned off;
-	bool span; /* SCTLR.SPAN counts */
 
 	spsr = pe_spsr(pe);
 	if (target > pe->el)
@@ -70,31 +161,16 @@ enter(struct pe *pe, unsigned target, unsigned vec, uint64_t ret)
 	if (target == 2) {
 		pe->sr[SR_ELR_EL2] = ret;
 		pe->sr[SR_SPSR_EL2] = spsr;
-		sctlr = pe->sr[SR_SCTLR_EL2];
 		vbar = pe->sr[SR_VBAR_EL2];
-		span = pe_in_host(pe, 0);
 		pe->count.exc_el2++;
 	} else {
 		pe->sr[SR_ELR_EL1] = ret;
 		pe->sr[SR_SPSR_EL1] = spsr;
-		sctlr = pe->sr[SR_SCTLR_EL1];
 		vbar = pe->sr[SR_VBAR_EL1];
-		span = true;
 		pe->count.exc_el1++;
 	}
 
-	/*
-	 * DAIF: set	SP: 1		IL, SS, UAO, BTYPE: 0	DIT, NZCV: kept
-	 * PAN: kept, or set when SCTLR.SPAN is 0 (EL1; EL2 of a host with E2H and TGE)
-	 * SSBS: SCTLR.DSSBS
-	 */
-	ps = pe->pstate & (uint32_t)(PS_DIT | PS_PAN);
-	ps |= (uint32_t)PS_DAIF | (target << PS_EL_SHIFT) | (uint32_t)PS_SP;
-	if (pe_has(pe, PE_FEAT_PAN) && span && (sctlr & SCTLR_SPAN) == 0)
-		ps |= (uint32_t)PS_PAN;
-	if (pe_has(pe, PE_FEAT_SSBS) && (sctlr & SCTLR_DSSBS) != 0)
-		ps |= (uint32_t)PS_SSBS;
-	pe_set_pstate(pe, ps | pe->nzcv);
+	pe_set_pstate(pe, (pe->pstate & keep) | entered(pe, target) | pe->nzcv);
 	pe->pc = vbar + off;
 	if (target == 2 && !pe->cfg.el2_emulated) {
 		pe->exit = true;
@@ -167,25 +243,6 @@ legal_return(const struct pe *pe, uint64_t spsr)
 	return (true);
 }
 
-/* SPSR bits that exist here; the others are RES0 in PSTATE. */
-static uint64_t
-spsr_mask(const struct pe *pe)
-{
-	uint64_t m = PS_N | PS_Z | PS_C | PS_V | PS_SS | PS_IL | PS_DAIF | 0xf;
-
-	if (pe_has(pe, PE_FEAT_PAN))
-		m |= PS_PAN;
-	if (pe_has(pe, PE_FEAT_UAO))
-		m |= PS_UAO;
-	if (pe_has(pe, PE_FEAT_DIT))
-		m |= PS_DIT;
-	if (pe_has(pe, PE_FEAT_SSBS))
-		m |= PS_SSBS;
-	if (pe_has(pe, PE_FEAT_BTI))
-		m |= PS_BTYPE;
-	return (m);
-}
-
 int
 pe_eret(struct pe *pe)
 {
@@ -215,31 +272,11 @@ pe_eret_to(struct pe *pe, uint64_t elr)
 	return (INSN_EXC);
 }
 
-/* CPACR_EL1 is not for a host at EL2, nor its EL0. */
-static bool
-cpacr_traps_fp(const struct pe *pe)
-{
-	unsigned fpen = (unsigned)FIELD(pe->sr[SR_CPACR_EL1], 20, 2);
-
-	return (pe->el < 2 && !pe_in_host(pe, pe->el) && fpen != 3 && !(fpen == 1 && pe->el == 1));
-}
-
 void
 pe_context_changed(struct pe *pe)
 {
-	uint64_t hcr = pe->sr[SR_HCR_EL2];
-	uint64_t cptr = pe->sr[SR_CPTR_EL2];
-	unsigned fpen;
-
-	pe->fp_trapped = cpacr_traps_fp(pe);
-	if ((hcr & HCR_E2H) == 0) {
-		if ((cptr & BIT(10)) != 0)
-			pe->fp_trapped = true;
-	} else {
-		fpen = (unsigned)FIELD(cptr, 20, 2);
-		if (fpen != 3 && !(fpen == 1 && !(pe->el == 0 && (hcr & HCR_TGE) != 0)))
-			pe->fp_trapped = true;
-	}
+	pe->levels.ready = false;
+	pe->fp_trapped = fp_traps_at(pe, pe->el);
 	mmu_select(pe);
 }
 
@@ -249,7 +286,7 @@ pe_fp_trap(struct pe *pe, const struct insn *in)
 	unsigned target = 2;
 
 	/* CPACR_EL1 first, then CPTR_EL2 (AArch64.CheckFPEnabled). */
-	if (cpacr_traps_fp(pe)) {
+	if (cpacr_traps_at(pe, pe->el)) {
 		/* Routed by TGE it has no class (AArch64.AdvSIMDFPAccessTrap). */
 		if (pe_route(pe, 1) == 2)
 			return (pe_undef(pe, in));

@@ -136,6 +136,7 @@ choose_ctx(struct pe *pe)
 	if (pe->ctx != NULL && memcmp(&pe->ctx->key, &k, sizeof(k)) == 0)
 		return;
 	pe->count.ctx_switch++;
+	pe->levels.ready = false;
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
 		c = &m->ctx[i];
 		if (c->used && memcmp(&c->key, &k, sizeof(k)) == 0) {
@@ -651,13 +652,24 @@ check_pstate(struct pe *pe, struct codepage *page)
 	return (page);
 }
 
+/* Is this code in a guarded page? Translated code comes here from other pages. */
+static bool
+in_guarded_page(const struct pe *pe)
+{
+	unsigned i = (pe->pc_page >> 12) & (FETCH_SIZE - 1);
+
+	if (pe->tlb->fetch[i].tag == pe->pc_page)
+		return (pe->tlb->guarded[i]);
+	return (pe->mmu->fetch_guarded);
+}
+
 int
 pe_branch_typed(struct pe *pe, const struct insn *in, uint64_t target, bool link)
 {
 	unsigned btype = 2;
 
 	if (!link)
-		btype = pe->mmu->fetch_guarded && in->rn != 16 && in->rn != 17 ? 3 : 1;
+		btype = in_guarded_page(pe) && in->rn != 16 && in->rn != 17 ? 3 : 1;
 	pe->pstate = (pe->pstate & ~(uint32_t)PS_BTYPE) | (btype << PS_BTYPE_SHIFT);
 	pe->pc = target;
 	pe->slice--;

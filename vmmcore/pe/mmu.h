@@ -27,7 +27,7 @@ struct tlb_ctx {
 	uint64_t stamp; /* for replacement */
 	/* Part of [big_lo, big_hi] comes from blocks larger than 4 KiB. */
 	uint64_t big_lo, big_hi;
-	bool dirty[TLB_KINDS];
+	_Alignas(4) bool dirty[TLB_KINDS + 1]; /* one more to make it a word */
 	struct tlb tlb[TLB_KINDS];
 };
 

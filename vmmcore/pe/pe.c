@@ -22,7 +22,7 @@ pe_create(struct pe_cluster *cluster, const struct pe_pins *pins, const struct p
 	if (pe == NULL)
 		return (NULL);
 	memset(pe, 0, sizeof(*pe));
-	pe->pins = *pins;
+	pe_set_pins(pe, pins);
 	pe->cfg = *cfg;
 	if (pe->cfg.list_regs == 0 || pe->cfg.list_regs > 16)
 		pe->cfg.list_regs = 4;
@@ -69,7 +69,10 @@ pe_destroy(struct pe *pe)
 void
 pe_set_pins(struct pe *pe, const struct pe_pins *pins)
 {
+	static const _Atomic uint32_t never;
+
 	pe->pins = *pins;
+	pe->kick = pins->kick != NULL ? pins->kick : &never;
 }
 
 void
@@ -98,6 +101,7 @@ pe_reset(struct pe *pe)
 	mmu_flush_all(pe);
 	codecache_drop_all(pe);
 	pe->mmu->stale = true;
+	pe->irq_waits = 1;
 	pe_context_changed(pe);
 }
 

@@ -155,6 +155,20 @@ struct pe_debug {
 	} watch[4];
 };
 
+/*
+ * What SVC and ERET between EL0 and EL1 come to while nothing special is on:
+ * translated code does them with this (jit/jit_levels.c). Not ready: they go
+ * through except.c, which makes it ready again.
+ */
+struct pe_levels {
+	bool ready;
+	bool fp_trapped[2]; /* at EL0 and EL1 */
+	uint32_t enter;     /* PSTATE at EL1 after an exception, with DIT and PAN as before */
+	uint32_t deny;      /* SPSR bits that ERET leaves to except.c */
+	struct tlb *tlb[3]; /* by TLB_EL0, TLB_EL1, TLB_EL1_PAN */
+	uint32_t *dirty;    /* tlb_ctx.dirty, as one word */
+};
+
 struct gic_cpuif; /* gic_cpuif.h */
 struct pe_timer;  /* timer.h */
 
@@ -195,6 +209,7 @@ struct pe {
 	struct tlb *tlb;        /* of the current EL and PSTATE.PAN */
 	struct tlb *tlb_unpriv; /* for LDTR and STTR */
 	struct tlb_ctx *ctx;
+	struct pe_levels levels;
 
 	/* local exclusive monitor: host address, size (0: open) and value read */
 	void *excl_host;
@@ -203,6 +218,13 @@ struct pe {
 
 	bool event;   /* WFE event register */
 	bool waiting; /* inside WFI with el2_emulated */
+
+	/*
+	 * Nonzero: the last poll left an interrupt pending. Whoever unmasks one looks
+	 * here, at `request` and at the kick pin, before it goes on without a poll.
+	 */
+	uint32_t irq_waits;
+	const _Atomic uint32_t *kick; /* pins.kick, or a word that is zero */
 
 	uint64_t sr[SR_COUNT];
 	uint64_t sp_el[4]; /* banked SP; the current one lives in x[32] */

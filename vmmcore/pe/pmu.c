@@ -214,6 +214,7 @@ pmu_changed(struct pe *pe)
 	bool was = pe->pmu.on;
 
 	pe->pmu.on = on != 0;
+	pe->levels.ready = false;
 	pe->pmu.each = false;
 	for (on &= ~CYCLES; on != 0; on &= on - 1)
 		if (source_of(typer(pe, (unsigned)__builtin_ctzll(on))) >= LOADS)

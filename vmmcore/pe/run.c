@@ -4,7 +4,8 @@
  * Instructions of one page run in a tight loop of one indirect call each.
  * Instructions count a slice down at taken branches; when it is used up, and
  * whenever something may have unmasked an interrupt (slice set to 0), poll()
- * looks at the pins, the timers and the mailbox. So a branch costs one
+ * looks at the pins, the timers and the mailbox (translated code that unmasks has
+ * a shorter way: pe->irq_waits). So a branch costs one
  * subtraction, and an interrupt waits for little more than PE_SLICE instructions.
  */
 #include "pe/cluster.h"
@@ -16,7 +17,10 @@
 #include "pe/mmu.h"
 #include "pe/pmu.h"
 
-/* Take the most urgent interrupt that is not masked. True: one was taken. */
+/*
+ * Take the most urgent interrupt that is not masked. True: one was taken, or one
+ * is pending that is masked.
+ */
 static bool
 take_interrupt(struct pe *pe, bool poked)
 {
@@ -24,9 +28,11 @@ take_interrupt(struct pe *pe, bool poked)
 	/* A host's EL0 is interrupted as its EL2 is: when PSTATE lets it. */
 	bool below = pe->el < 2 && !pe_in_host(pe, pe->el);
 	uint32_t ps = pe->pstate;
+	bool waits = false;
 
 	/* Physical: to EL2 whatever PSTATE says when HCR routes them there. */
 	if (poked || gic_phys_irq(pe)) {
+		waits = true;
 		if (below && (hcr & (HCR_IMO | HCR_TGE)) != 0) {
 			pe_take_async(pe, 2, PE_VEC_IRQ);
 			return (true);
@@ -37,6 +43,7 @@ take_interrupt(struct pe *pe, bool poked)
 		}
 	}
 	if (gic_phys_fiq(pe)) {
+		waits = true;
 		if (below && (hcr & (HCR_FMO | HCR_TGE)) != 0) {
 			pe_take_async(pe, 2, PE_VEC_FIQ);
 			return (true);
@@ -47,22 +54,29 @@ take_interrupt(struct pe *pe, bool poked)
 		}
 	}
 	if (!below || (hcr & HCR_TGE) != 0)
-		return (false);
-	if ((hcr & (HCR_AMO | HCR_VSE)) == (HCR_AMO | HCR_VSE) && (ps & PS_A) == 0) {
-		pe->sr[SR_HCR_EL2] &= ~HCR_VSE;
-		pe->sr[SR_ESR_EL1] = ((uint64_t)EC_SERROR << 26) | ESR_IL;
-		pe_take_async(pe, 1, PE_VEC_SERROR);
-		return (true);
+		return (waits);
+	if ((hcr & (HCR_AMO | HCR_VSE)) == (HCR_AMO | HCR_VSE)) {
+		waits = true;
+		if ((ps & PS_A) == 0) {
+			pe->sr[SR_HCR_EL2] &= ~HCR_VSE;
+			pe->sr[SR_ESR_EL1] = ((uint64_t)EC_SERROR << 26) | ESR_IL;
+			pe_take_async(pe, 1, PE_VEC_SERROR);
+			return (true);
+		}
 	}
-	if ((hcr & HCR_FMO) != 0 && (ps & PS_F) == 0 && ((hcr & HCR_VF) != 0 || gic_virt_fiq(pe))) {
-		pe_take_async(pe, 1, PE_VEC_FIQ);
-		return (true);
+	if ((hcr & HCR_FMO) != 0 && ((hcr & HCR_VF) != 0 || gic_virt_fiq(pe))) {
+		waits = true;
+		if ((ps & PS_F) == 0) {
+			pe_take_async(pe, 1, PE_VEC_FIQ);
+			return (true);
+		}
 	}
-	if ((hcr & HCR_IMO) != 0 && (ps & PS_I) == 0 && ((hcr & HCR_VI) != 0 || gic_virt_irq(pe))) {
-		pe_take_async(pe, 1, PE_VEC_IRQ);
-		return (true);
+	if ((hcr & HCR_IMO) != 0 && ((hcr & HCR_VI) != 0 || gic_virt_irq(pe))) {
+		waits = true;
+		if ((ps & PS_I) == 0)
+			pe_take_async(pe, 1, PE_VEC_IRQ);
 	}
-	return (false);
+	return (waits);
 }
 
 static void
@@ -90,7 +104,7 @@ poll(struct pe *pe)
 	poked = (atomic_load_explicit(&pe->request, memory_order_relaxed) & PE_REQ_POKE) != 0;
 	if (poked)
 		atomic_fetch_and(&pe->request, ~PE_REQ_POKE);
-	(void)take_interrupt(pe, poked);
+	pe->irq_waits = take_interrupt(pe, poked);
 }
 
 /*

@@ -225,8 +225,8 @@ wr_daif(struct pe *pe, const struct sysreg *r, uint64_t v)
 		after;                                                                \
 	}
 
-PSTATE_BIT(pan, PS_PAN, pe_context_changed(pe))
-PSTATE_BIT(uao, PS_UAO, pe_context_changed(pe))
+PSTATE_BIT(pan, PS_PAN, mmu_select(pe))
+PSTATE_BIT(uao, PS_UAO, mmu_select(pe))
 PSTATE_BIT(dit, PS_DIT, )
 PSTATE_BIT(ssbs, PS_SSBS, )
 

@@ -10,6 +10,7 @@
  */
 #include "pe/jit/jit_int.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -218,6 +219,9 @@ emit_fixed(struct jit *j)
 	x_store(&x, true, PE_MEM(pc), RAX);
 	x_const(&x, RAX, JIT_STEP);
 	x_patch(&x, x_jmp(&x), j->leave);
+
+	jit_emit_levels(j, &x);
+	assert(!x.overflow);
 
 	j->pool = j->rw + FIXED;
 	j->start = j->rw + FIXED + POOL;

@@ -38,6 +38,7 @@ struct jit {
 	uint8_t *limit, *oldest, *top; /* jit_ring.c */
 	/* fixed pieces of code, in rw */
 	uint8_t *enter, *leave, *leave_pc, *leave_count, *call, *call_fp, *cold, *step;
+	uint8_t *svc, *eret, *counter;
 	uint8_t *pool; /* constants of 16 bytes, in rw */
 	unsigned npool;
 	uint64_t blocks, bytes, resets;
@@ -354,6 +355,13 @@ struct jit_perf *jit_perf_open(void);
 /* `size` bytes of host code at rx (readable at rw) stand for the block at guest physical `pa`. */
 void jit_perf_block(
     struct jit_perf *, uint64_t pa, const uint8_t *rx, const uint8_t *rw, size_t size);
+
+/*
+ * jit_levels.c: the fixed code for SVC and ERET, and for the system counter.
+ * svc, eret: the instruction in RAX, counted; they go on where it leads. counter:
+ * RAX = the physical count; all V registers are lost.
+ */
+void jit_emit_levels(struct jit *, struct x86 *);
 
 /* RAX = the instruction, for its handler. */
 void t_insn(struct tr *, unsigned i);

@@ -59,11 +59,18 @@ LOWER(stlr);
 LOWER(ldxr);
 LOWER(stxr);
 LOWER(cas);
+LOWER(casp);
 LOWER(swp);
 LOWER(ldadd);
 LOWER(ldlogic);
 /* lower_sys.c */
 LOWER(mrs);
+LOWER(msr);
+LOWER(msr_imm);
+LOWER(svc);
+LOWER(eret);
+LOWER(isb);
+LOWER(dsb);
 /* lower_mem.c */
 LOWER(load);
 LOWER(load_lit);

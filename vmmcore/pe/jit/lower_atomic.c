@@ -119,6 +119,33 @@ LOWER(cas)
 	g_commit(t, in->rm, RAX);
 }
 
+/* CASP of X: CMPXCHG16B wants RBX, and another register for the address. */
+LOWER(casp)
+{
+	struct x86 *x = &t->x;
+	struct x86_mem rbx = x_mem(RSP, -8), rsi = x_mem(RSP, -16), low = x_mem(RSP, -24);
+
+	g_address(t, in, 0);
+	x_test_imm8(x, RAX, 15);
+	t_slow(t, CC_NE);
+	x_lea(x, true, RCX, g_translate(t, 1, true, COLD_SLOW));
+	x_store(x, true, rbx, RBX);
+	x_store(x, true, rsi, RSI);
+	g_load(t, true, RAX, in->rd);
+	x_store(x, true, low, RAX);
+	g_load(t, true, RAX, in->rm);
+	g_load(t, true, RDX, in->rm + 1u);
+	x_store(x, true, x_mem(RSP, -32), RCX);
+	g_load(t, true, RCX, in->rd + 1u);
+	x_load(x, true, RBX, low);
+	x_load(x, true, RSI, x_mem(RSP, -32));
+	x_cmpxchg16(x, !t->pe->alone, x_mem(RSI, 0));
+	x_load(x, true, RBX, rbx);
+	x_load(x, true, RSI, rsi);
+	g_commit(t, in->rm, RAX);
+	g_commit(t, in->rm + 1u, RDX);
+}
+
 /* SWP and LDADD: one instruction. */
 LOWER(swp)
 {

@@ -329,6 +329,21 @@ x_cmp8_mem_imm(struct x86 *x, struct x86_mem m, unsigned v)
 }
 
 static inline void
+x_test8_mem_imm(struct x86 *x, struct x86_mem m, unsigned v)
+{
+	x_rm(x, false, 0xf6, 0, m);
+	x_byte(x, v);
+}
+
+/* mov r/m8, imm8 */
+static inline void
+x_store8_imm(struct x86 *x, struct x86_mem m, unsigned v)
+{
+	x_rm(x, false, 0xc6, 0, m);
+	x_byte(x, v);
+}
+
+static inline void
 x_shift(struct x86 *x, bool w, unsigned op, int d, unsigned n)
 {
 	if (n == 0)
@@ -617,6 +632,15 @@ static inline void
 x_cmpxchg(struct x86 *x, bool lock, unsigned size, struct x86_mem m, int s)
 {
 	x_locked(x, lock, true, 0xb0, size, m, s);
+}
+
+/* [m] with RDX:RAX, RCX:RBX is the new value */
+static inline void
+x_cmpxchg16(struct x86 *x, bool lock, struct x86_mem m)
+{
+	if (lock)
+		x_byte(x, 0xf0);
+	x_rm0f(x, 0, true, 0xc7, 1, m);
 }
 
 static inline void
