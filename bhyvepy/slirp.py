@@ -43,7 +43,11 @@ class Forward:
 
 
 class Slirp:
-    """A running stack; `fd` is the guest's end, a message a frame, non-blocking."""
+    """A running stack; `fd` is the guest's end, a message a frame, non-blocking.
+
+    With `headers` each frame has a struct virtio_net_hdr of 10 bytes in front, and the
+    guest may leave out checksums and send TCP segments of any size.
+    """
 
     def __init__(
         self,
@@ -51,11 +55,13 @@ class Slirp:
         mtu: int = 1500,
         restricted: bool = False,
         library: str = LIBRARY,
+        headers: bool = False,
     ) -> None:
         config = ffi.new("struct net_slirp_config *")
         config.network, config.netmask = int(NETWORK.network_address), int(NETWORK.netmask)
         config.host, config.nameserver = int(HOST), int(NAMESERVER)
         config.dhcp_start, config.mtu, config.restricted = int(GUEST), mtu, restricted
+        config.headers = headers
         out = ffi.new("struct net_slirp **")
         self._stack = None
         error = lib.net_slirp_open(os.fsencode(library), config, out)
@@ -91,6 +97,11 @@ class Slirp:
             if error:
                 why = os.strerror(error).lower()
                 raise DeviceError(f"hostfwd={f}: {why}; take another port")
+
+    def offload(self, checked: bool, merged: bool) -> None:
+        """What the guest takes: frames whose sums it need not look at, merged segments."""
+        if self._stack is not None:
+            lib.net_slirp_offload(self._stack, checked, merged)
 
     def close(self) -> None:
         """End the thread and every connection; twice is harmless."""

@@ -25,12 +25,18 @@ from bhyvepy.slirp import GUEST, LIBRARY, Forward, Slirp
 from .base import DeviceError
 
 # <linux/if_tun.h>, <linux/sockios.h>, <linux/rtnetlink.h>
-TUNSETIFF = 0x400454CA
-IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
+TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 SIOCGIFFLAGS, SIOCGIFMTU = 0x8913, 0x8921
 IFF_UP = 1
 RTMGRP_LINK = 1
 NAME_MAX = 15
+
+# virtio-net's feature bits (virtio 1.2, 5.1.3), and what the kernel calls those of the guest.
+F_CSUM, F_GUEST_CSUM = 1 << 0, 1 << 1
+F_GUEST_TSO4, F_GUEST_TSO6, F_HOST_TSO4, F_HOST_TSO6 = 1 << 7, 1 << 8, 1 << 11, 1 << 12
+HEADER = 10
+TUN_OFFLOADS = ((F_GUEST_CSUM, 0x01), (F_GUEST_TSO4, 0x02), (F_GUEST_TSO6, 0x04))
 
 # A full pipe is waited for so long, then the frame is lost, as on a wire.
 SEND_WAIT_MS = 10
@@ -48,6 +54,11 @@ class Backend:
     link_up: bool = True
     link_fd: int | None = None  # readable when the state of the link may have changed
     mtu: int = 1500
+    header = 0  # bytes of struct virtio_net_hdr in front of each frame, here and there
+    offloads = 0  # virtio-net's feature bits that the header makes possible
+
+    def offload(self, features: int) -> None:
+        """The driver took these of them."""
 
     def send(self, frame: Sequence[memoryview]) -> bool:
         """One frame; False: it was lost."""
@@ -76,6 +87,9 @@ class Backend:
 class SlirpBackend(Backend):
     """User-mode networking."""
 
+    header = HEADER
+    offloads = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_HOST_TSO4
+
     def __init__(self, options: Mapping[str, str], mtu: int | None, library: str = LIBRARY) -> None:
         self.mtu = mtu or 1500
         restricted = False
@@ -85,8 +99,12 @@ class SlirpBackend(Backend):
                 raise DeviceError("virtio-net: open= is true or false")
             restricted = word in ("false", "off", "no", "0")
         forwards = parse_forwards(options.get("hostfwd", ""))
-        self._slirp = Slirp(forwards, self.mtu, restricted, library)
+        self._slirp = Slirp(forwards, self.mtu, restricted, library, headers=True)
         self.fd = self._slirp.fd
+
+    def offload(self, features: int) -> None:
+        """What the stack may do with frames to the guest."""
+        self._slirp.offload(bool(features & F_GUEST_CSUM), bool(features & F_GUEST_TSO4))
 
     def close(self) -> None:
         """End the stack."""
@@ -117,6 +135,9 @@ def parse_forwards(text: str) -> list[Forward]:
 
 class TapBackend(Backend):
     """A tap interface of the host, which must exist."""
+
+    header = HEADER
+    offloads = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6
 
     def __init__(self, name: str, mtu: int | None) -> None:
         shown = printable(name, 40)
@@ -154,9 +175,11 @@ class TapBackend(Backend):
             raise DeviceError(
                 f"network {shown}: cannot open /dev/net/tun: {why}; use virtio-net,slirp"
             ) from None
-        request = struct.pack("16sH22x", self._name, IFF_TAP | IFF_NO_PI)
+        request = struct.pack("16sH22x", self._name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
         try:
             fcntl.ioctl(self.fd, TUNSETIFF, request)
+            fcntl.ioctl(self.fd, TUNSETVNETHDRSZ, struct.pack("i", HEADER))
+            self.offload(0)
         except OSError as err:
             why = {
                 errno.EPERM: "it is not yours; make it with `ip tuntap add ... user $USER`",
@@ -164,6 +187,11 @@ class TapBackend(Backend):
                 errno.EINVAL: "it is not a tap, or has several queues",
             }.get(err.errno or 0, (err.strerror or "").lower())
             raise DeviceError(f"network {shown}: {why}") from None
+
+    def offload(self, features: int) -> None:
+        """What the kernel may give us; what it may be given goes by the header."""
+        bits = sum(bit for feature, bit in TUN_OFFLOADS if features & feature)
+        fcntl.ioctl(self.fd, TUNSETOFFLOAD, bits)
 
     def _ioctl(self, what: int) -> bytes | None:
         try:

@@ -1,8 +1,8 @@
 """virtio-net: a network card (virtio 1.2, 5.1) with one pair of queues.
 
 Responsible for frames between buffers and a back end (netback.py), mergeable buffers,
-and the configuration space: MAC, link status, MTU. No offload is offered, so what a
-driver writes into its header means nothing to us and is not looked at.
+and the configuration space: MAC, link status, MTU. Offloads are the back end's, which
+gets the driver's header if the driver took them, and else one that asks for nothing.
 
 Frames are read straight into the driver's buffers, with a spare behind them that shows
 whether one was too long. The buffers have to be known first: chains that were taken for a
@@ -24,7 +24,14 @@ from typing import Any, ClassVar
 from bhyvepy.errors import printable
 
 from ..base import DeviceError, GuestLog
-from ..netback import Backend, open_backend
+from ..netback import (
+    F_CSUM,
+    F_GUEST_CSUM,
+    F_GUEST_TSO4,
+    F_GUEST_TSO6,
+    Backend,
+    open_backend,
+)
 from .device import F_VERSION_1, VirtioDevice
 from .queue import Chain, Queue
 
@@ -43,6 +50,10 @@ FRAMING = 18
 FRAME_MAX = MTU_MAX + FRAMING
 # Frames that are read before the other queue gets a turn.
 BATCH = 32
+
+# gso_type of the header, and who takes it.
+GSO_ECN = 0x80
+_LARGE = {1: F_GUEST_TSO4, 4: F_GUEST_TSO6}
 
 # FreeBSD's OUI for bhyve.
 OUI = bytes.fromhex("589cfc")
@@ -127,12 +138,15 @@ class VirtioNet(VirtioDevice):
         self._mtu = mtu
         self.log = log or GuestLog(self.kind)
         self.features = F_MAC | F_MRG_RXBUF | F_STATUS | (F_MTU if mtu else 0)
+        self.features |= backend.offloads
+        self._offloads = 0  # as the back end was last told
+        self._note = bytearray(backend.header)  # what a frame of its comes with
         self.lost = 0  # frames without room, too long or too short, either way
         self._rooms: deque[_Room] = deque()
         self._room = 0
         self._armed = False  # all that came was delivered: watch for more
         self._spare = memoryview(bytearray(FRAME_MAX))
-        self._frame_max = max(backend.mtu, mtu or 0) + FRAMING
+        self._small_frame = max(backend.mtu, mtu or 0) + FRAMING
 
     @staticmethod
     def make(options: Mapping[str, str], place: str, vm: str, log: GuestLog) -> VirtioNet:
@@ -144,6 +158,20 @@ class VirtioNet(VirtioDevice):
     @property
     def _header(self) -> int:
         return HEADER if self.negotiated & (F_VERSION_1 | F_MRG_RXBUF) else SHORT_HEADER
+
+    @property
+    def _frame_max(self) -> int:
+        large = self.negotiated & (F_GUEST_TSO4 | F_GUEST_TSO6)
+        return FRAME_MAX if large else self._small_frame
+
+    def _agree(self) -> None:
+        """The back end knows what the driver took; large segments only with checksums."""
+        want = self.negotiated & self.backend.offloads
+        if not want & F_GUEST_CSUM:
+            want &= ~(F_GUEST_TSO4 | F_GUEST_TSO6)
+        if want != self._offloads:
+            self._offloads = want
+            self.backend.offload(want)
 
     # -- configuration space --------------------------------------------------------------
 
@@ -160,8 +188,9 @@ class VirtioNet(VirtioDevice):
             self.mac = bytes(mac)
 
     def reset(self) -> None:
-        """The address is the card's own again."""
+        """The address is the card's own again, and no offload is on."""
         self.mac = self._own_mac
+        self._agree()
 
     def close(self) -> None:
         """Give the back end back."""
@@ -171,12 +200,19 @@ class VirtioNet(VirtioDevice):
 
     def handle(self, index: int, chain: Chain) -> int:
         """One frame of the driver's."""
-        views, skip = chain.readable, self._header
-        while views and skip >= len(views[0]):
-            skip -= len(views[0])
-            views = views[1:]
-        if skip and views:
-            views = [views[0][skip:], *views[1:]]
+        if not chain.readable:
+            self._drop("the driver sent nothing")
+            return 0
+        head, views = _cut(chain.readable, self._header)
+        if note := self.backend.header:
+            if self.negotiated & F_CSUM:
+                header = memoryview(b"".join(head)[:note].ljust(note, b"\0"))
+            else:
+                header = memoryview(bytes(note))
+            if ETHER_HEADER <= sum(map(len, views)) <= FRAME_MAX:
+                if not self.backend.send([header, *views]):
+                    self.lost += 1
+                return 0
         if not ETHER_HEADER <= sum(map(len, views)) <= FRAME_MAX:
             self._drop("the driver sent a frame of no possible length")
         elif not self.backend.send(views):
@@ -206,6 +242,7 @@ class VirtioNet(VirtioDevice):
     def pull(self, index: int, queue: Queue) -> bool:
         """Frames into buffers, until one of them runs out."""
         self._armed = False
+        self._agree()
         done: list[tuple[int, int]] = []
         try:
             for _ in range(BATCH):
@@ -252,11 +289,12 @@ class VirtioNet(VirtioDevice):
             views = [*views, *(v for r in list(self._rooms)[1:] for v in r.views)]
             room = self._room
         try:
-            got = os.readv(self.backend.fd, [*views, self._spare])
+            got = os.readv(self.backend.fd, [self._note, *views, self._spare])
         except OSError:
             # Nothing there; or the interface is down, which the link tells of.
             return False
-        if header + got > room or got < ETHER_HEADER:
+        got -= len(self._note)
+        if header + got > room or got < ETHER_HEADER or not self._takes_note():
             self.lost += 1  # the buffers are good for the next one
             return True
         left, count = header + got, 0
@@ -267,11 +305,21 @@ class VirtioNet(VirtioDevice):
             done.append((taken.head, part))
             left -= part
             count += 1
-        text = (bytes(SHORT_HEADER) + count.to_bytes(2, "little"))[:header]
+        note = self._note or bytes(SHORT_HEADER)
+        text = (bytes(note) + count.to_bytes(2, "little"))[:header]
         for view in head:
             view[:] = text[: len(view)]
             text = text[len(view) :]
         return True
+
+    def _takes_note(self) -> bool:
+        """Whether the driver understands what the back end says of a frame."""
+        if not any(self._note):
+            return True
+        flags, kind = self._note[:2]
+        if flags and not self._offloads & F_GUEST_CSUM:
+            return False
+        return not kind or bool(self._offloads & _LARGE.get(kind & ~GSO_ECN, 0))
 
     def stopped(self, index: int) -> None:
         """The rooms were the queue's."""

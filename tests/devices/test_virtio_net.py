@@ -572,13 +572,14 @@ def test_slirp_answers():
     try:
         for n in (0, 1, 13, 14, 60, 1514, FRAME_MAX):
             back.send([memoryview(os.urandom(n))])
+            back.send([memoryview(bytes(10) + os.urandom(n))])
         ask = struct.pack(">HHBBH6s4s6s4s", 1, 0x800, 6, 4, 1, MAC,
                           socket.inet_aton("10.0.2.15"), bytes(6),
                           socket.inet_aton("10.0.2.2"))  # fmt: skip
-        assert back.send([memoryview(b"\xff" * 6 + MAC + b"\x08\x06" + ask)])
+        assert back.send([memoryview(bytes(10) + b"\xff" * 6 + MAC + b"\x08\x06" + ask)])
         while True:
             assert select.select([back.fd], [], [], 5)[0]
-            got = os.read(back.fd, 70000)
+            got = os.read(back.fd, 70000)[10:]
             if got[12:14] == b"\x08\x06":
                 break
         assert MAC == got[:6]

@@ -73,6 +73,14 @@ def booted(guest: Guest) -> Guest:
     return guest
 
 
+def offloads(guest: Guest, *bits: int) -> None:
+    """Linux has taken these features of the card."""
+    taken = guest.sh("cat /sys/class/net/eth0/device/features")
+    found = re.search(r"[01]{64}", taken)
+    assert found
+    assert [found[0][bit] for bit in bits] == ["1"] * len(bits)
+
+
 def off(guest: Guest) -> None:
     """The guest powers off."""
     guest.line("poweroff -f")
@@ -101,6 +109,7 @@ def test_user_mode(
     words = f"slirp,hostfwd=tcp:127.0.0.1:{port}-:2323,mac=58:9c:fc:0a:0b:0c"
     guest = booted(vmm.bhyve("-b", "-c", "2", "-s", f"{SLOTS[form]},{words}", "vm"))
     assert "58:9c:fc:0a:0b:0c" in guest.sh("cat /sys/class/net/eth0/address")
+    offloads(guest, 0, 1, 7, 11)
     guest.sh("ip link set eth0 up")
     guest.sh("until grep -q 1 /sys/class/net/eth0/carrier; do :; done")
     lease = guest.sh("udhcpc -i eth0 -n -q -f -s /bin/true")
@@ -169,6 +178,7 @@ def test_tap(vmm: Vmm, debian_61: debian.Guest, files: Path, form: str) -> None:
     with subprocess.Popen([*inside, *web], stdout=-3, stderr=-3) as httpd:
         try:
             assert "9000" in guest.sh("cat /sys/class/net/eth0/mtu")
+            offloads(guest, 0, 1, 7, 8, 11, 12)
             guest.sh("ip link set eth0 up && ip addr add 10.9.0.2/24 dev eth0")
             assert "2 packets received" in guest.sh("ping -c 2 -i 0.2 10.9.0.1")
             assert "2 packets received" in guest.sh("ping -c 2 -i 0.2 -s 8900 10.9.0.1")

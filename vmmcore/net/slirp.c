@@ -18,15 +18,17 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "net/offload.h"
 #include "net/slirp_abi.h"
 
-/* An Ethernet frame with the largest IP packet in it. */
-#define FRAME_MAX (65535 + 18)
+/* An Ethernet frame with the largest IP packet in it, and what is in front. */
+#define FRAME_MAX (NET_HEADER + 65535 + 18)
 /* Frames taken from the guest before the sockets get a turn. */
 #define FRAME_BATCH 64
 #define SOCKET_BUF (1 << 20)
@@ -50,6 +52,9 @@ struct net_slirp {
 	int ours;       /* our end of the pair */
 	int guests;     /* the guest's */
 	bool congested; /* the guest's end was full */
+	bool headers;
+	_Atomic bool checked, merged; /* what the guest's driver takes */
+	struct net_merge out;         /* with headers: the frame that is not sent yet */
 	bool running;
 	pthread_t thread;
 	struct pollfd *fds;
@@ -60,15 +65,43 @@ struct net_slirp {
 
 /* -- what the stack calls ------------------------------------------------------- */
 
+/* False: there is no room just now. */
+static bool
+send_message(struct net_slirp *s, const void *buf, size_t len)
+{
+	if (send(s->ours, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
+	    (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)) {
+		s->congested = true;
+		return (false);
+	}
+	return (true);
+}
+
+/* The frame that waits for more of its stream goes out. False: it still waits. */
+static bool
+flush(struct net_slirp *s)
+{
+	if (s->out.len == 0)
+		return (true);
+	net_merge_end(&s->out, atomic_load(&s->checked));
+	if (!send_message(s, s->out.message, NET_HEADER + s->out.len)) {
+		s->out.mss = 0; /* it has its sums */
+		return (false);
+	}
+	s->out.len = 0;
+	return (true);
+}
+
 static ssize_t
 cb_send_packet(const void *buf, size_t len, void *opaque)
 {
 	struct net_slirp *s = opaque;
 
-	if (send(s->ours, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
-	    (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS))
-		s->congested = true;
-	/* What was lost was lost on the wire. */
+	/* What is lost is lost on the wire. */
+	if (!s->headers)
+		(void)send_message(s, buf, len);
+	else if (!(atomic_load(&s->merged) && net_merge_add(&s->out, buf, len)) && flush(s))
+		(void)net_merge_start(&s->out, buf, len);
 	return ((ssize_t)len);
 }
 
@@ -210,13 +243,17 @@ next_timeout(const struct net_slirp *s, uint32_t limit_ms)
 static void
 take_frames(struct net_slirp *s)
 {
+	size_t skip = s->headers ? NET_HEADER : 0;
 	ssize_t n;
 
 	for (int i = 0; i < FRAME_BATCH; i++) {
 		n = recv(s->ours, s->frame, sizeof(s->frame), MSG_DONTWAIT);
 		if (n <= 0)
 			return;
-		s->fn.slirp_input(s->stack, s->frame, (int)n);
+		n -= (ssize_t)skip;
+		if (n > 0 &&
+		    (!s->headers || net_finish_frame(s->frame, s->frame + skip, (size_t)n)))
+			s->fn.slirp_input(s->stack, s->frame + skip, (int)n);
 	}
 }
 
@@ -247,6 +284,7 @@ run(void *arg)
 		if (asked)
 			s->fn.slirp_pollfds_poll(s->stack, n < 0, cb_revents, s);
 		run_timers(s);
+		(void)flush(s);
 	}
 }
 
@@ -314,6 +352,7 @@ net_slirp_open(const char *library, const struct net_slirp_config *config, struc
 		return (ENOMEM);
 	s->stop = s->ours = s->guests = -1;
 	s->maxfds = 64;
+	s->headers = config->headers;
 	s->fds = calloc(s->maxfds, sizeof(*s->fds));
 	error = s->fds == NULL ? ENOMEM : load(library, &s->fn);
 	if (error != 0)
@@ -384,6 +423,13 @@ net_slirp_start(struct net_slirp *s, int *fd)
 		*fd = s->guests;
 	}
 	return (error);
+}
+
+void
+net_slirp_offload(struct net_slirp *s, bool checked, bool merged)
+{
+	atomic_store(&s->checked, checked);
+	atomic_store(&s->merged, checked && merged);
 }
 
 void

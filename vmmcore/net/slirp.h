@@ -22,6 +22,7 @@ struct net_slirp_config {
 	uint32_t nameserver;
 	uint32_t mtu;
 	bool restricted; /* only what hostfwd lets in, and nothing out */
+	bool headers;    /* frames have a header, and may be large (offload.h) */
 };
 
 struct net_slirp;
@@ -37,6 +38,8 @@ int net_slirp_hostfwd(struct net_slirp *s, bool udp, uint32_t host, uint16_t hos
     uint32_t guest, uint16_t guest_port);
 /* Begin; *fd is the guest's end, non-blocking, and closed by net_slirp_close(). */
 int net_slirp_start(struct net_slirp *s, int *fd);
+/* What may be in headers towards the guest: checked sums, merged segments. Any thread. */
+void net_slirp_offload(struct net_slirp *s, bool checked, bool merged);
 /* End the thread, close every connection, free. */
 void net_slirp_close(struct net_slirp *s);
 
