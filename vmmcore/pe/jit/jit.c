@@ -19,9 +19,9 @@
 #include "sys/membarrier.h"
 
 #define CODE_SIZE (64u << 20)
-#define FRAME ((int32_t)(8 * GROUP_SLOTS + 8)) /* with six registers: aligned */
-#define FIXED 4096u                            /* for the fixed code */
-#define THRESHOLD 6u                           /* executions before translation */
+#define FRAME (STASH_AT + 8) /* with six registers: aligned */
+#define FIXED 4096u          /* for the fixed code */
+#define THRESHOLD 6u         /* executions before translation */
 
 /* x0 x1 x2 x3 x4 x8 x19 x20 SP */
 const signed char jit_map[36] = { RBX, RBP, RSI, RDI, R8, -1, -1, -1, R9, -1, -1, -1, -1, -1, -1,

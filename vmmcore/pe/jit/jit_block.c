@@ -3,7 +3,7 @@
  * as a loop when one of them goes back to its start, and the code out of line.
  * The instructions themselves are lowered by lower_*.c.
  */
-#include "pe/jit/jit_int.h"
+#include "pe/jit/lower.h"
 
 /* Does the state at this branch back to the start hold what the loop relies on? */
 static bool
@@ -53,6 +53,7 @@ emit_moves(struct x86 *x, const struct vcache *v, const struct vcache *l)
 static void
 emit_join(struct tr *t, const struct cold *c)
 {
+	strip_leave(t, c->strip);
 	if (c->late_out)
 		t_resolve_as(t, &c->late);
 	emit_moves(&t->x, &c->v, &c->v_back);
@@ -62,8 +63,12 @@ emit_join(struct tr *t, const struct cold *c)
 
 /* Leave the loop at its start, where the slice is used up. */
 static void
-emit_poll(struct tr *t)
+emit_poll(struct tr *t, bool strip)
 {
+	if (strip) {
+		strip_leave(t, true);
+		x_patch(&t->x, x_jcc(&t->x, CC_G), t->loop.strip);
+	}
 	t->v = t->loop.v;
 	t_resolve_as(t, &t->loop.late);
 	v_store_all(t, &t->loop.v);
@@ -82,8 +87,9 @@ emit_loop(struct tr *t, const struct cold *c)
 		t_resolve_as(t, &c->late);
 	emit_moves(x, v, l);
 	t_count(t);
-	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
-	emit_poll(t);
+	x_patch(
+	    x, x_jcc(x, CC_G), t->loop.strip != NULL && !c->strip ? t->loop.strip : t->loop.entry);
+	emit_poll(t, c->strip);
 }
 
 bool
@@ -98,6 +104,8 @@ t_loop(struct tr *t, int cc)
 	struct x86 *x = &t->x;
 	uint8_t *no = NULL;
 
+	if (t->loop.nstreams != 0 && !t->strip)
+		return (false);
 	if (!loop_fits(t, &c) || (t->loop.late.at == LATE_NONE && c.late.at != LATE_NONE))
 		return (false);
 	if (cc >= 0)
@@ -115,12 +123,16 @@ static void
 emit_cold(struct tr *t, const struct cold *c)
 {
 	struct x86 *x = &t->x;
+	enum cold_kind kind = c->kind;
 	uint8_t *leave;
 
 	x_here(x, c->from);
 	t->i = c->i;
 	t->v = c->v;
-	switch (c->kind) {
+	/* Handlers of loads and stores may change what the streams rely on. */
+	if (c->strip && kind == COLD_SLOW && (FIELD(t->page->insn[c->i].word, 25, 4) & 5) == 4)
+		kind = COLD_SPLIT;
+	switch (kind) {
 	case COLD_CODE:
 		c->code(t, c);
 		/* FALLTHROUGH */
@@ -135,10 +147,12 @@ emit_cold(struct tr *t, const struct cold *c)
 		x_here(x, leave);
 		/* FALLTHROUGH */
 	case COLD_LEAVE:
+		strip_leave(t, c->strip);
 		x_const(x, RCX, c->i - t->start + 1);
 		x_patch(x, x_jmp(x), t->j->leave_count);
 		break;
 	case COLD_STEP:
+		strip_leave(t, c->strip);
 		t_resolve_as(t, &c->late);
 		v_store_all(t, &c->v);
 		if (c->i != t->start)
@@ -147,6 +161,7 @@ emit_cold(struct tr *t, const struct cold *c)
 		x_patch(x, x_jmp(x), t->j->step);
 		break;
 	case COLD_SPLIT:
+		strip_leave(t, c->strip);
 		t_resolve_as(t, &c->late);
 		v_store_all(t, &c->v);
 		t_insn(t, c->i);
@@ -158,7 +173,7 @@ emit_cold(struct tr *t, const struct cold *c)
 		x_patch(x, x_jmp(x), t->j->leave_count);
 		break;
 	case COLD_POLL:
-		emit_poll(t);
+		emit_poll(t, c->strip);
 		break;
 	case COLD_JOIN:
 		if (c->back != NULL) {
@@ -171,6 +186,7 @@ emit_cold(struct tr *t, const struct cold *c)
 			emit_loop(t, c);
 			break;
 		}
+		strip_leave(t, c->strip);
 		t_resolve_as(t, &c->late);
 		v_store_all(t, &c->v);
 		t_goto(t, c->target);
@@ -279,6 +295,8 @@ emit_body(struct tr *t)
 		else
 			t_handler(t, in);
 		t_slow_back(t);
+		if (t->strip && i == t->loop.at)
+			strip_end(t);
 		if ((jit_lowering[in->op].attr & A_SETF) != 0 && t->late.at != i)
 			t->late.at = LATE_NONE;
 		if ((jit_lowering[in->op].attr & A_LAST) != 0) {
@@ -320,7 +338,12 @@ emit_loop_body(struct tr *t)
 	t->hf = HF_NONE;
 	t->known = REG_ZR;
 	t->ended = t->joined = false;
+	strip_find(t);
+	t->strip = t->loop.nstreams != 0;
 	emit_body(t);
+	t->strip = false;
+	if (t->loop.nstreams != 0)
+		strip_emit(t);
 }
 
 uint8_t *

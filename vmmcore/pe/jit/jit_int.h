@@ -81,8 +81,14 @@ enum cold_kind {
 	COLD_POLL
 };
 
-/* Results of looks into the TLB that are kept, at RSP (lower_group.c). */
+/*
+ * At RSP: results of looks into the TLB that are kept (lower_group.c), those of
+ * the streams of a loop, and the rest of the slice meanwhile (lower_strip.c).
+ */
 #define GROUP_SLOTS 8u
+#define STREAMS 8u
+#define STREAM_AT(s) ((int32_t)(8 * (GROUP_SLOTS + (s))))
+#define STASH_AT STREAM_AT(STREAMS)
 
 /*
  * V registers that are in host registers at a point of the block: xmm2 to
@@ -116,6 +122,7 @@ struct cold {
 	void (*code)(struct tr *, const struct cold *); /* COLD_CODE */
 	uint32_t arg;                                   /* for it */
 	struct late late;
+	bool strip;              /* in a loop with streams */
 	bool late_out;           /* JOIN: pe->nzcv has to be right there */
 	struct vcache v, v_back; /* here, and where it comes back to */
 	bool fp_ok, fp_plain;
@@ -132,6 +139,15 @@ struct cold {
  */
 struct loop {
 	uint8_t *entry; /* NULL: none */
+	uint8_t *strip; /* where to enter it from outside, when it has streams */
+	struct stream {
+		const struct insn *in; /* the first that uses it */
+		bool write, indexed, fold_base, fold_index;
+		uint8_t scale;
+		int32_t lo, hi, step; /* bytes of a round from the first address; to the next */
+	} stream[STREAMS];
+	unsigned nstreams;
+	uint8_t use[JIT_BLOCK_MAX]; /* by instruction: its stream + 1, or 0 */
 	struct vcache v;
 	struct late late;
 	bool fp_ok, fp_plain;
@@ -158,6 +174,7 @@ struct tr {
 	bool fp_plain;                 /* and that FPCR is 0 */
 	uint8_t member[JIT_BLOCK_MAX]; /* by instruction: uses slot - 1, or 0 */
 	uint8_t slot_end[GROUP_SLOTS]; /* after the last use, in instructions */
+	bool strip;                    /* in a loop with streams, r13 is part of the slice */
 	bool joined;                   /* the instruction before is left to this one */
 	struct loop loop;
 	bool label[JIT_BLOCK_MAX]; /* by instruction: a forward branch of the block may go there */

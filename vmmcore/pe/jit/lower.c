@@ -60,6 +60,7 @@ t_cold(struct tr *t, enum cold_kind kind, uint8_t *from, int32_t target)
 		.late = t->late,
 		.fp_ok = t->fp_ok,
 		.fp_plain = t->fp_plain,
+		.strip = t->strip,
 		.from = from,
 		.kind = kind,
 		.i = t->i,

@@ -85,6 +85,8 @@ LOWER(vstore);
 LOWER(vload_pair);
 LOWER(vstore_pair);
 
+enum mode { M_OFFSET, M_POST, M_PRE, M_REG };
+
 /*
  * lower_mem.c: RAX = rn + disp, with the check of a misaligned SP; then
  * [RAX + RDX] is the memory of `len` bytes there (RCX is used).
@@ -95,13 +97,36 @@ void g_index(struct tr *, const struct insn *, unsigned scale);
 /* Misses go to out-of-line code of this kind: COLD_SLOW, COLD_SPLIT. */
 struct x86_mem g_translate(struct tr *, unsigned len, bool write, enum cold_kind);
 
+/* How a load or store of lower_mem.c addresses memory. */
+struct access {
+	bool write, vector, pair;
+	enum mode mode;
+	int32_t len;
+};
+
+/* lower_group.c: *a = what `in` does; false when lower_mem.c does not lower it. */
+bool g_access(const struct insn *in, struct access *a);
+/* Does this instruction, which is not a load or store, write general register r? */
+bool g_writes(const struct insn *in, unsigned r);
+
 /*
  * lower_group.c: the memory operand of `in`, when it shares a look into the TLB
  * with others. RAX, RCX, RDX are used; RAX and RDX must stay.
  */
 bool g_grouped(struct tr *, const struct insn *in, struct x86_mem *);
 
-enum mode { M_OFFSET, M_POST, M_PRE, M_REG };
+/*
+ * lower_strip.c: find the streams of the loop from the block's start to
+ * instruction t->loop.at. The memory operand of `in` when it is one of them.
+ * What comes before and behind the loop, and where its last round ends.
+ */
+void strip_find(struct tr *);
+bool strip_operand(struct tr *, const struct insn *in, struct x86_mem *);
+void strip_emit(struct tr *);
+/* r13 = the whole slice again, when this is code of a loop with streams. Flags are lost. */
+void strip_leave(struct tr *, bool strip);
+/* The same without touching flags, in place; uses RCX. */
+void strip_end(struct tr *);
 
 /* Addressing mode of a single-register access by its encoding (C4.1.94). */
 static inline enum mode

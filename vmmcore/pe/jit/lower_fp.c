@@ -67,12 +67,46 @@ look_again(struct tr *t, const struct cold *c)
 		x_here(x, nan);
 }
 
+/*
+ * With AVX-512: the exponent as a number, which is a NaN for a NaN and less
+ * than emin for zeros and denormal numbers.
+ */
+static void
+check_exponent(struct tr *t, struct fp_form f, int r, unsigned what)
+{
+	static const unsigned op[4] = { V_GETEXPSS, V_GETEXPSD, V_GETEXPPS, V_GETEXPPD };
+	const uint8_t *emin =
+	    fp_const_all(t, f, UINT64_C(0xc2fc0000), UINT64_C(0xc08ff00000000000));
+	struct x86 *x = &t->x;
+
+	if (f.scalar) {
+		x_v3(x, op[f.i], FP_T, r, r);
+		x_v2c(x, f.dbl ? V_UCOMISD : V_UCOMISS, FP_T, emin);
+		t_slow_code(t, CC_E, look_again,
+		    (uint32_t)r | (f.dbl ? 0x100u : 0) | (what & FP_NAN) << 12);
+		return;
+	}
+	x_v2(x, op[f.i], FP_T, r);
+	x_v3c(x, f.dbl ? V_CMPPD : V_CMPPS, FP_T, FP_T, emin, 1);
+	x_byte(x, 8); /* equal or unordered, no flags */
+	if (f.dbl)
+		x_movmskpd(x, RAX, FP_T);
+	else
+		x_movmskps(x, RAX, FP_T);
+	x_test(x, false, RAX, RAX);
+	t_slow(t, CC_NE);
+}
+
 void
 fp_check(struct tr *t, struct fp_form f, int r, unsigned what)
 {
 	struct x86 *x = &t->x;
 	const uint8_t *tiny;
 
+	if ((what & (FP_TINY | FP_NAN)) == (FP_TINY | FP_NAN) && (jit_host & HOST_AVX512) != 0) {
+		check_exponent(t, f, r, what);
+		return;
+	}
 	if (f.scalar) {
 		if ((what & FP_TINY) != 0) {
 			/* Exponents 0, 1, 2 and all ones. */

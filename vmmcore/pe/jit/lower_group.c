@@ -16,15 +16,8 @@
  */
 #include "pe/jit/lower.h"
 
-/* How a load or store of lower_mem.c addresses memory. */
-struct access {
-	bool write, vector, pair;
-	enum mode mode;
-	int32_t len;
-};
-
-static bool
-decode(const struct insn *in, struct access *a)
+bool
+g_access(const struct insn *in, struct access *a)
 {
 	lower_fn fn = jit_lowering[in->op].fn;
 	uint32_t word = in->word;
@@ -50,9 +43,8 @@ decode(const struct insn *in, struct access *a)
 		(in->rd != in->rn && !(a->pair && in->ra == in->rn)));
 }
 
-/* Does this instruction, which is not a load or store, write general register r? */
-static bool
-writes(const struct insn *in, unsigned r)
+bool
+g_writes(const struct insn *in, unsigned r)
 {
 	uint32_t word = in->word;
 
@@ -113,7 +105,7 @@ scan(struct tr *t, const struct insn *in, struct access *first, unsigned slot, i
 		if (n != in && t->label[n - start])
 			break;
 		if ((class & 5) == 4) {
-			if (n != in && !decode(n, &a))
+			if (n != in && !g_access(n, &a))
 				break;
 			if (n != in && n->rn == base && same_form(n, &a, in, first) &&
 			    (first->write || !a.write || certain)) {
@@ -146,9 +138,9 @@ scan(struct tr *t, const struct insn *in, struct access *first, unsigned slot, i
 			    fn != lower_nop)
 				break;
 			certain = certain && fn == lower_nop;
-		} else if (first->mode == M_REG && (writes(n, base) || writes(n, in->rm))) {
+		} else if (first->mode == M_REG && (g_writes(n, base) || g_writes(n, in->rm))) {
 			break;
-		} else if (writes(n, base)) {
+		} else if (g_writes(n, base)) {
 			if (n->rn != base || (fn != lower_add_imm && fn != lower_sub_imm) ||
 			    !is_x(n))
 				break;
@@ -197,7 +189,7 @@ g_grouped(struct tr *t, const struct insn *in, struct x86_mem *m)
 	struct access a;
 	int32_t disp, lo, hi, len;
 
-	if (!decode(in, &a))
+	if (!g_access(in, &a))
 		return (false);
 	disp = a.mode == M_POST || a.mode == M_REG ? 0 : in->imm;
 	if (t->member[at] != 0) {

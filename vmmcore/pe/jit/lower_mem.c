@@ -108,7 +108,7 @@ access(
 {
 	struct x86_mem m;
 
-	if (g_grouped(t, in, &m))
+	if (strip_operand(t, in, &m) || g_grouped(t, in, &m))
 		return (m);
 	address(t, in, mode, scale);
 	return (g_translate(t, len, write, COLD_SLOW));

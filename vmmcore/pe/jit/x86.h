@@ -383,6 +383,14 @@ x_imul(struct x86 *x, bool w, int d, int s)
 	x_rr0f(x, w, 0xaf, d, s, false);
 }
 
+/* d = s * v */
+static inline void
+x_imul_imm(struct x86 *x, bool w, int d, int s, int32_t v)
+{
+	x_rr(x, w, 0x69, d, s);
+	x_u32(x, (uint32_t)v);
+}
+
 /* rdx:rax = rax * s; op 4 unsigned, 5 signed; 6, 7: divide rdx:rax by s */
 static inline void
 x_muldiv(struct x86 *x, bool w, unsigned op, int s)
