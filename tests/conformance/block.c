@@ -240,7 +240,8 @@ block_make(struct block *b, uint64_t seed, unsigned n, uint64_t va)
 		if (k < 2) {
 			emit_branch(b, i, count, fix, &nfix);
 		} else if (k == 2) {
-			emit_exclusive(b);
+			if (!conf_no_exclusives)
+				emit_exclusive(b);
 		} else if (k == 3 && rng_below(&b->rng, 4) == 0) { /* mrs, msr nzcv */
 			emit(b, 0xd51b4200 | rng_below(&b->rng, 2) << 21 | rng_below(&b->rng, 23));
 		} else {

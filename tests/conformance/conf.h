@@ -158,6 +158,8 @@ void block_input(struct block *, unsigned input);
 
 /* FPCR is 0 and FPSR not looked at: what a simulator without them can do. */
 extern bool conf_plain;
+/* No pairs of exclusives in blocks: an interrupt between them clears the monitor. */
+extern bool conf_no_exclusives;
 
 #ifdef __cplusplus
 extern "C" {

@@ -38,10 +38,10 @@ def one_at_a_time(build: Callable[..., Path]) -> Callable[..., Path]:
     """Only one process builds in a folder at a time."""
 
     @functools.wraps(build)
-    def locked(out: Path, mutants: bool = False) -> Path:
+    def locked(out: Path, mutants: bool = False, **more: object) -> Path:
         with (out / "lock").open("w") as f:
             fcntl.flock(f, fcntl.LOCK_EX)
-            return build(out, mutants)
+            return build(out, mutants, **more)
 
     return locked
 
@@ -116,9 +116,13 @@ def sources_of(out: Path, mutants: bool) -> tuple[Path, Path]:
 
 
 @one_at_a_time
-def build_host(out: Path, mutants: bool) -> Path:
-    """conf_host; with mutants from a copy of the PE that can be broken (mutants.py)."""
+def build_host(out: Path, mutants: bool, tiny_tlb: bool = False) -> Path:
+    """conf_host; with mutants from a copy of the PE that can be broken (mutants.py); with
+    TLBs of two entries, for instructions of one."""
     flags = list(CFLAGS)
+    if tiny_tlb:
+        flags += ["-DTLB_BITS=1", "-DFETCH_BITS=0"]
+        out = out / "tiny-tlb"
     core, out = sources_of(out, mutants)
     if mutants:
         flags += ["-include", str(HERE / "mutant.h")]

@@ -2,11 +2,13 @@
 
     conf_run.py insn  [--seed N] [--each N] [--tests N] [--rows REGEX]
     conf_run.py block [--seed N] [--count N] [--inputs N]
+    conf_run.py jit   [--seed N] [--count N]
     conf_run.py decode | fp | all  [--size small|full|quick]
 
 Responsible for: building the two executors, cutting the work into jobs, comparing hashes,
 looking into what differs, the table by class.  Not for the inputs: gen.c and block.c; not
-for SoftFloat (conf_fp.py) and the decoder (../insn/pin.py), which `all` only calls.
+for SoftFloat (conf_fp.py), the translator against the interpreter (conf_jit.py) and the
+decoder (../insn/pin.py), which `all` only calls.
 
 --engine NAME and CONF_ENGINE choose the executor of our PE, CONF_BUILD where objects are
 kept.
@@ -34,6 +36,7 @@ sys.path.insert(0, str(HERE.parent / "insn"))
 
 import conf_build as build  # noqa: E402
 import conf_fp  # noqa: E402
+import conf_jit  # noqa: E402
 import conf_rows as row_table  # noqa: E402
 import pin  # noqa: E402
 from harness import disassemble  # noqa: E402
@@ -222,6 +225,11 @@ def describe_block(ex: Executors, work: Path, seed: int, inputs: int, n: int) ->
     """The code of a block and the registers that the first bad input leaves different."""
     ours = ex.run(True, work, "block-detail", seed, inputs, n)
     theirs = ex.run(False, work, "block-detail", seed, inputs, n)
+    return describe_outputs(ours, theirs, seed, inputs, n)
+
+
+def describe_outputs(ours: bytes, theirs: bytes, seed: int, inputs: int, n: int) -> str:
+    """The same of two outputs of block-detail."""
     (count,) = struct.unpack_from("<I", ours)
     words = struct.unpack_from(f"<{count}I", ours, 4)
     lines = [f"block {n} seed {seed}: {count} words"]
@@ -268,7 +276,7 @@ def executors(engine: str | None = None, mutants: bool = False, against: str = "
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("decode", "insn", "block", "fp", "all"))
+    parser.add_argument("what", choices=("decode", "insn", "block", "fp", "jit", "all"))
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--seed", type=int, default=1)
     for name in ("each", "tests", "count", "inputs"):
@@ -284,7 +292,9 @@ def main(argv: list[str]) -> int:
     if args.what in ("fp", "all"):
         count = {"small": conf_fp.SMALL, "full": conf_fp.FULL, "quick": conf_fp.QUICK}[args.size]
         bad += conf_fp.main(["--seed", str(args.seed), "--count", str(count)])
-    if args.what in ("decode", "fp"):
+    if args.what in ("jit", "all"):
+        bad += conf_jit.run(args.size, args.seed, args.count)
+    if args.what in ("decode", "fp", "jit"):
         return bad != 0
     ex = executors(args.engine, against=args.against)
     with tempfile.TemporaryDirectory() as tmp:

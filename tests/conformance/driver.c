@@ -13,7 +13,7 @@
 
 #include "conf.h"
 
-bool conf_plain;
+bool conf_plain, conf_no_exclusives;
 static FILE *out;
 
 static void
@@ -272,6 +272,7 @@ conf_main(int argc, char **argv)
 	int i;
 
 	conf_plain = getenv("CONF_PLAIN") != NULL;
+	conf_no_exclusives = getenv("CONF_NO_EXCLUSIVES") != NULL;
 	for (i = 2; i < argc - 1 && i < 10; i++)
 		a[i - 2] = strtoull(argv[i], NULL, 0);
 	if (argc < 4 || (out = fopen(argv[argc - 1], "wb")) == NULL) {

@@ -37,6 +37,7 @@ static uint8_t *data, *apart[DATA_LEN / 4096];
 static uint8_t sys[SYS_LEN] __attribute__((aligned(4096)));
 static struct pe *pe;
 static _Atomic uint64_t epoch;
+static uint64_t runs, interrupts;
 
 static void *
 pa2hva(void *ctx, uint64_t pa, size_t len, int prot)
@@ -125,7 +126,8 @@ build_pe(const struct pe_config *cfg)
 	pe = pe_create(pe_cluster_create(), &pins, cfg);
 	if (pe == NULL)
 		exit(1);
-	msr(PE_SYSREG(3, 4, 1, 1, 0), BIT(31));  /* HCR_EL2.RW */
+	/* HCR_EL2.RW; IMO: interrupts are ours */
+	msr(PE_SYSREG(3, 4, 1, 1, 0), BIT(31) | (cfg->jit_irq ? BIT(4) : 0));
 	msr(PE_SYSREG(3, 4, 1, 1, 2), 0x33ff);   /* CPTR_EL2: no traps */
 	msr(PE_SYSREG(3, 0, 1, 0, 2), 3u << 20); /* CPACR_EL1.FPEN */
 	msr(PE_SYSREG(3, 0, 10, 2, 0), 0xff);    /* MAIR_EL1: write-back */
@@ -218,8 +220,9 @@ exec_run(struct conf_state *s, uint64_t va)
 	pe->fp.fpsr = s->fpsr;
 	pe->sr[SR_SPSR_EL2] = s->nzcv;
 	pe->sr[SR_ELR_EL2] = va + 4;
+	runs++;
 	vec = pe_run(pe);
-	while (vec == (PE_VEC_LOWER_A64 | PE_VEC_IRQ))
+	for (; vec == (PE_VEC_LOWER_A64 | PE_VEC_IRQ); interrupts++)
 		vec = pe_run(pe);
 	if (vec != (PE_VEC_LOWER_A64 | PE_VEC_SYNC) || pe->sr[SR_ESR_EL2] >> 26 != EC_HVC64) {
 		fprintf(stderr, "unexpected exit %#x esr %#llx elr %#llx\n", (unsigned)vec,
@@ -244,9 +247,10 @@ choose_engine(const char *name, struct pe_config *cfg)
 	cfg->jit = true;
 	cfg->jit_threshold = 1;
 	cfg->jit_perf = getenv("CONF_PERF") != NULL;
-	if (strcmp(name, "jit-single") == 0) /* all of its state is seen between two instructions */
+	cfg->jit_irq = strcmp(name, "jit-irq") == 0;         /* between any two instructions */
+	if (strcmp(name, "jit-single") == 0 || cfg->jit_irq) /* all of its state is seen there */
 		cfg->jit_block = 1;
-	if (strcmp(name, "jit-forced") == 0 || strcmp(name, "jit-single") == 0)
+	if (strcmp(name, "jit-forced") == 0 || strcmp(name, "jit-single") == 0 || cfg->jit_irq)
 		cfg->jit_forced = true;
 	else if (strcmp(name, "jit-small") == 0) /* full all the time */
 		cfg->jit_memory = 64 << 10;
@@ -264,6 +268,7 @@ main(int argc, char **argv)
 		.features = ~UINT64_C(0) & ~BIT(PE_FEAT_PAuth) & ~BIT(PE_FEAT_LSE2),
 		.vmid_bits = 16,
 	};
+	int error;
 
 	if (argc > 3 && strcmp(argv[1], "--engine") == 0) {
 		engine = argv[2];
@@ -272,11 +277,17 @@ main(int argc, char **argv)
 	}
 	if (!choose_engine(engine != NULL ? engine : "interp", &cfg)) {
 		fprintf(stderr,
-		    "no engine '%s'; there are interp, jit, jit-single, jit-forced and jit-small\n",
+		    "no engine '%s'; there are interp, jit, jit-single, jit-forced, jit-irq"
+		    " and jit-small\n",
 		    engine);
 		return (2);
 	}
 	build_memory();
 	build_pe(&cfg);
-	return (conf_main(argc, argv));
+	error = conf_main(argc, argv);
+	if (cfg.jit_irq && interrupts < runs) {
+		fprintf(stderr, "%llu interrupts are too few\n", (unsigned long long)interrupts);
+		return (1);
+	}
+	return (error);
 }

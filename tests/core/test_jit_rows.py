@@ -85,10 +85,15 @@ def test_blocks_translated_are_as_interpreted(host: str, tmp_path: Path) -> None
     assert len({*interp}) > BLOCKS // 2
 
 
-@pytest.mark.parametrize("engine", ["jit-single", "jit-forced", "jit-small"])
-def test_blocks_under_forced_settings_are_as_interpreted(engine: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["jit-single", "jit-forced", "jit-irq", "jit-small"])
+def test_blocks_under_forced_settings_are_as_interpreted(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same when translated code is left behind every instruction or block and nothing stays
-    in the TLB, and when the code memory is full all the time."""
+    in the TLB, when an interrupt comes between any two instructions, and when the code memory is
+    full all the time."""
+    if engine == "jit-irq":  # which clears the exclusive monitor
+        monkeypatch.setenv("CONF_NO_EXCLUSIVES", "1")
     args = ("block", 3, 4, 0, BLOCKS // 3)
     program, out = executor("all"), tmp_path / "out"
     interp, jit = (hashes(program, name, out, *args) for name in ("interp", engine))

@@ -99,9 +99,9 @@ struct pe_config {
 	size_t jit_memory;  /* bytes for it, at least 64 KiB; 0: the usual */
 	/* For tests, 0: the usual. Executions before translation, instructions
 	   in a block; leave translated code, poll and forget all translations
-	   behind every block. */
+	   behind every block; a physical interrupt at every second poll. */
 	unsigned jit_threshold, jit_block;
-	bool jit_forced;
+	bool jit_forced, jit_irq;
 };
 
 /* The features of `-o cpu=default`. */

@@ -105,9 +105,11 @@ struct tlb_entry {
 	uint64_t addend;
 };
 #define TLB_INVALID UINT64_C(1) /* no page address has bit 0 set */
+#ifndef TLB_BITS                /* a test may want fewer */
 #define TLB_BITS 12
-#define TLB_SIZE (1u << TLB_BITS)
 #define FETCH_BITS 8
+#endif
+#define TLB_SIZE (1u << TLB_BITS)
 #define FETCH_SIZE (1u << FETCH_BITS)
 
 struct fetch_entry {

@@ -101,7 +101,8 @@ poll(struct pe *pe)
 		codecache_drop_all(pe);
 		pe->slice = PE_SLICE;
 	}
-	poked = (atomic_load_explicit(&pe->request, memory_order_relaxed) & PE_REQ_POKE) != 0;
+	poked = (atomic_load_explicit(&pe->request, memory_order_relaxed) & PE_REQ_POKE) != 0 ||
+		unlikely(pe->cfg.jit_irq && (pe->count.polls & 1) != 0);
 	if (poked)
 		atomic_fetch_and(&pe->request, ~PE_REQ_POKE);
 	pe->irq_waits = take_interrupt(pe, poked);
