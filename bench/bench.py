@@ -8,7 +8,7 @@
 
 Responsible for the command line and for the order of things; see sides.py (what is
 compared), measure.py, operations.py, programs.py, devio.py and abench.py (what is
-measured), results.py (what is made of it).
+measured; tools.py: by fio and iperf3), results.py (what is made of it).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import devio
 import measure
 import operations
 import programs
+import tools
 from results import Row, classes, machine, number, table, write_json
 from rich.console import Console
 from rich.table import Table
@@ -43,7 +44,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write all samples")
     parser.add_argument("--abench", action="store_true", help="programs inside Debian's kernel")
     parser.add_argument("--programs", action="store_true", help="programs of Debian's userland")
-    parser.add_argument("--devices", action="store_true", help="disk, network, console")
+    parser.add_argument(
+        "--devices", action="store_true", help="disk, network, console; fio, iperf3"
+    )
     parser.add_argument("--operations", action="store_true", help="what single operations cost")
     parser.add_argument("--only", action="append", default=[], help="of these, a name or class")
     parser.add_argument("--seconds", type=float, default=0.3, help="of one abench sample [0.3]")
@@ -89,11 +92,13 @@ def main() -> int:
             rows = programs.run(opts.kernel, opts.only, opts.rounds, progress)
         elif opts.devices:
             rows = devio.run(opts.kernel, opts.rounds, 1.0, progress)
+            rows += tools.run(opts.kernel, opts.rounds, 2.0, progress)
         elif opts.operations:
             rows = operations.run(opts.rounds)
         else:
             debian_kernel = debian.fetch(opts.kernel)
             rows = measure.loops(Image(OWN_KERNEL, None, "guest> "), opts.rounds)
+            rows.append(measure.start(Image(OWN_KERNEL, None, "guest> "), opts.rounds))
             real = Image(debian_kernel.vmlinuz, debian_kernel.initrd, "~ # ")
             rows += measure.boot(real, opts.rounds)
             rows += operations.run(opts.rounds)

@@ -22,6 +22,12 @@ BIN = Path(sys.executable).parent
 MIB = 1 << 20
 RAM_MIB = 256
 START_S = 300
+# Both ends of a tap, and what makes one: argv of a shell that becomes the command behind it.
+TAP_HOST, TAP_GUEST = "10.9.0.1", "10.9.0.2"
+TAP = (
+    "ip link set lo up && ip tuntap add tap0 mode tap && ip link set tap0 up"
+    f' && ip addr add {TAP_HOST}/24 dev tap0 && exec "$@"'
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Image:
     disk: Path | None = None  # attached read-only, unless writable
     writable: bool = False
     network: bool = False  # a card on user-mode networking
+    scratch: Path | None = None  # a second disk, which the guest writes
+    tap: bool = False  # the card is on a tap, in a network namespace of the process's own
 
 
 @dataclass
@@ -81,8 +89,10 @@ class Bhyve:
         argv = [*self.options, "-b"]
         mode = "" if image.writable else ",ro"
         argv += ["-s", f"3,virtio-blk,{image.disk}{mode}"] if image.disk else []
-        argv += ["-s", "4,virtio-net,slirp"] if image.network else []
-        child = pexpect.spawn(str(BIN / "bhyve"), [*argv, vm], encoding="latin-1", echo=False)
+        argv += ["-s", f"5,virtio-blk,{image.scratch}"] if image.scratch else []
+        if image.network:
+            argv += ["-s", "4,virtio-net,tap0" if image.tap else "4,virtio-net,slirp"]
+        child = _spawn(image, [str(BIN / "bhyve"), *argv, vm])
         child.expect_exact(image.prompt, timeout=START_S)
         seconds = time.monotonic() - begin
         return Guest(child, child.pid, seconds, cpu_seconds(child.pid) + load, vm)
@@ -124,16 +134,21 @@ class Qemu:
         argv += ["-append", "console=ttyAMA0 nokaslr"]
         argv += ["-initrd", str(image.initrd)] if image.initrd else []
         argv += ["-nodefaults", "-display", "none", "-serial", "stdio"]
+        if image.scratch:  # before the other: Linux finds QEMU's last one first
+            argv += ["-drive", f"if=none,id=s,file={image.scratch},format=raw"]
+            argv += ["-device", "virtio-blk-device,drive=s"]
         if image.disk:
             mode = "off" if image.writable else "on"
             argv += ["-drive", f"if=none,id=d,file={image.disk},format=raw,readonly={mode}"]
             argv += ["-device", "virtio-blk-device,drive=d"]
         if image.network:
-            argv += ["-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n"]
+            tap = "tap,ifname=tap0,script=no,downscript=no"
+            argv += ["-netdev", f"{tap if image.tap else 'user'},id=n"]
+            argv += ["-device", "virtio-net-device,netdev=n"]
         # Version 2 of virtio-mmio, as with us.
         argv += ["-global", "virtio-mmio.force-legacy=false"]
         begin = time.monotonic()
-        child = pexpect.spawn("qemu-system-aarch64", argv, encoding="latin-1", echo=False)
+        child = _spawn(image, ["qemu-system-aarch64", *argv])
         child.expect_exact(image.prompt, timeout=START_S)
         return Guest(child, child.pid, time.monotonic() - begin, cpu_seconds(child.pid))
 
@@ -151,6 +166,12 @@ class Qemu:
             ["qemu-system-aarch64", "--version"], capture_output=True, text=True, check=True
         )
         return done.stdout.splitlines()[0]
+
+
+def _spawn(image: Image, argv: list[str]) -> pexpect.spawn:
+    if image.tap:
+        argv = ["unshare", "-r", "-n", "sh", "-c", TAP, "sh", *argv]
+    return pexpect.spawn(argv[0], argv[1:], encoding="latin-1", echo=False)
 
 
 Side = Bhyve | Qemu

@@ -18,6 +18,7 @@ import operations  # noqa: E402
 import plot  # noqa: E402
 import programs  # noqa: E402
 import results  # noqa: E402
+import tools  # noqa: E402
 from results import Row  # noqa: E402
 
 
@@ -131,3 +132,15 @@ def test_chart_has_a_bar_for_each_row_with_a_ratio(tmp_path: Path) -> None:
     assert "int: 1.00" in text
     assert "alone" not in text
     assert plot.main([]) == 2
+
+
+def test_a_line_of_fio_is_read() -> None:
+    """Rates are fields of the terse output; an error of fio's is one here."""
+    fields = ["3", "fio-3.33", "x", "0", "0", *(str(n) for n in range(6, 131))]
+    assert tools.terse(";".join(fields), 7) == 7
+    assert [row[1][3] for row in tools.DISK_ROWS.values()] == [7, 48, 8, 49]
+    fields[4] = "5"
+    with pytest.raises(tools.BenchError):
+        tools.terse(";".join(fields), 7)
+    with pytest.raises(tools.BenchError):
+        tools.terse("3;fio-3.33;x", 7)
