@@ -23,7 +23,7 @@ help:
 	@echo "make format     let ruff and clang-format lay the sources out"
 	@echo "make bench      the same guests on bhyvepy and on qemu-system-aarch64"
 	@echo "make conformance [SMALL=1]  the instruction set against qemu-aarch64 and SoftFloat"
-	@echo "make mutants    100 seeded bugs in the PE: does conformance notice them?"
+	@echo "make mutants    missing guards and seeded bugs in the PE: do tests notice them?"
 	@echo "make fuzz       hostile input for the device models and the loaders"
 	@echo "make clean      remove what was built"
 	@echo
@@ -83,6 +83,7 @@ conformance: $(VENV)/test-stamp
 
 mutants: $(VENV)/test-stamp
 	@scripts/packages test
+	$(PY) tests/mutants/guards.py
 	$(PY) tests/conformance/mutants.py
 
 fuzz: $(VENV)/test-stamp

@@ -28,8 +28,8 @@ from bhyvepy.devices.virtio.rnd import MAX_REQUEST, VirtioRnd
 NEXT, WRITE = 1, 2
 FILL = 0xEE
 PACKED = 1 << 34
-# Virtio 1.2, 5.1.3: all that needs the control queue, or reads a header's fields.
-NET_MORE = sum(1 << bit for bit in (0, 1, 2, 7, 8, 9, 10, 11, 12, 13, 14, 17, 18, 19, 20, 21, 22))
+# Virtio 1.2, 5.1.3: all that needs the control queue.
+NET_MORE = sum(1 << bit for bit in (2, *range(17, 25)))
 
 
 class Fill(VirtioDevice):
@@ -119,7 +119,8 @@ def test_v01_everything_rewritten_while_live(kit, two):
         two.w(0x070, status)
     assert two.r(0x070) == 15
     assert two.r(0x044) == 1
-    assert two.run((kit.BUF, 4, True)) == 4
+    for _ in range(20):
+        assert two.run((kit.BUF, 4, True)) == 4
 
 
 @pytest.mark.parametrize(

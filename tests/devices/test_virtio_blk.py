@@ -275,6 +275,21 @@ def test_v15_bad_segments(disk, image, kind, segments, status):
     assert image.read_bytes() == before
 
 
+@pytest.mark.parametrize(("kind", "most"), [(DISCARD, 1 << 22), (ZEROES, 1 << 14)])
+def test_segments_larger_than_offered(kit, tmp_path, kind, most):
+    """A segment of one sector more than the configuration space allows is refused."""
+    path = tmp_path / "large.img"
+    with path.open("wb") as f:
+        f.truncate(8 << 30)
+    d = Disk(kit, path)
+    if kind == DISCARD and not d.blk.disk.can_discard:
+        pytest.skip("the file system cannot punch holes")
+    assert d.drv.mmio.read(0x124 if kind == DISCARD else 0x130, 4) == most
+    assert d.segments(kind, (0, most, 0)) == (OK, 1)
+    assert d.segments(kind, (0, most + 1, 0)) == (IOERR, 1)
+    d.close()
+
+
 def test_discard_with_unmap_flag(disk):
     """The unmap flag means nothing on DISCARD and is refused."""
     assert disk.segments(DISCARD, (0, 1, 1)) == (UNSUPP, 1)

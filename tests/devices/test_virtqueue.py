@@ -180,6 +180,15 @@ def _bad_chains(kit):
         d.desc(0, table, 16, INDIRECT, table=table)
         d.desc(0, table, 16, INDIRECT)
 
+    def indirect_in_a_good_indirect(d):
+        d.chain((buf, 4, True), table=table + 0x100)
+        d.desc(0, table + 0x100, 16, INDIRECT, table=table)
+        d.desc(0, table, 16, INDIRECT)
+
+    def indirect_over_the_limit(d):
+        d.chain((buf, 4, True), table=table)
+        d.desc(0, table, 16 * 32769, INDIRECT)
+
     def indirect_empty(d):
         d.desc(0, table, 0, INDIRECT)
 
@@ -232,6 +241,8 @@ BAD = [
     "four_gib",
     "indirect_with_next",
     "indirect_in_indirect",
+    "indirect_in_a_good_indirect",
+    "indirect_over_the_limit",
     "indirect_empty",
     "indirect_not_x16",
     "indirect_huge",
@@ -302,6 +313,7 @@ def test_head_out_of_range_breaks_the_queue(one, head):
     one.settle()
     assert one.r(0x070) & 0x40
     assert one.used_idx == 0
+    assert one.kit.fatal == []
 
 
 def test_v14_same_head_twice(kit, one):

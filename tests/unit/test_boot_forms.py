@@ -285,6 +285,7 @@ GOOD = phdr(RAM, 0x1000, 0x100, 0x100)
         (elf([phdr(RAM + 128 * MIB - 8, 0x1000, 4, 16)], RAM + 128 * MIB - 8, CODE), "RAM"),
         (elf([phdr(RAM, 0x1000, 4, 1 << 38)], RAM, CODE), "larger -m"),
         (elf([GOOD, phdr(RAM + 0xFF, 0x1000, 1, 1)], RAM, CODE), "overlap"),
+        (elf([GOOD, phdr(RAM + 0xFF, 0x1000, 1, 1, paddr=RAM + MIB)], RAM, CODE), "overlap"),
         (
             elf([GOOD, phdr(RAM + MIB, 0x1000, 1, 1, paddr=RAM + 8)], RAM, CODE),
             "overlaps the kernel segment",
