@@ -326,6 +326,9 @@ emit_loop_body(struct tr *t)
 			back = &t->cold[c];
 	if (back == NULL)
 		return;
+	/* Nothing falls into it. */
+	while (((uintptr_t)t->x.p & 31) != 0)
+		x_byte(&t->x, 0xcc);
 	t->loop.entry = t->x.p;
 	t->loop.late = back->late;
 	if (!back->late.again)

@@ -216,6 +216,8 @@ extern const struct lowering_row jit_rows_fp[];
 #define HOST_CRC32 64u
 #define HOST_DOT 128u /* AVX512-VNNI */
 #define HOST_CD 256u  /* AVX512-CD: VPLZCNT */
+/* Moves and additions of small constants cost no step of a chain (Golden Cove and its kin). */
+#define HOST_FOLDS 512u
 extern unsigned jit_host;
 
 extern const signed char jit_map[36];
@@ -229,6 +231,8 @@ g_mem(unsigned r)
 	return (x_mem(R15, (int32_t)(8 * r) - PE_BIAS));
 }
 
+/* d = guest register r shifted by n: X_SHL, X_SHR, X_SAR, X_ROR. */
+void g_shift(struct tr *, bool w, unsigned op, int d, unsigned r, unsigned n);
 /* A host register that holds guest register r: the mapped one, or `scratch`. */
 int g_read(struct tr *, bool w, unsigned r, int scratch);
 /* Copy guest register r into host register d. */

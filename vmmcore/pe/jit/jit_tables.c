@@ -193,13 +193,20 @@ static const struct lowering rows[A64_OP_COUNT] = {
 	ONE(DMB, dmb, A_PURE),
 };
 
-/* CPUID leaf 7, EBX bit 29: older compilers have no name for it. */
+/*
+ * CPUID leaf 7, EBX bit 29: older compilers have no name for it. Leaf 7.1, EAX
+ * bit 4, is AVX-VNNI, which Golden Cove has and those before it do not.
+ */
 static unsigned
-host_sha(void)
+host_leaf_7(void)
 {
-	unsigned a, b, c, d;
+	unsigned a = 0, b, c, d, host = 0;
 
-	return (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1) != 0 ? HOST_SHA : 0);
+	if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1) != 0)
+		host |= HOST_SHA;
+	if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1) != 0)
+		host |= HOST_FOLDS;
+	return (host);
 }
 
 /* Tests build the tables also as for a host with less. */
@@ -240,7 +247,7 @@ build(void)
 		jit_host |= HOST_DOT;
 	if (__builtin_cpu_supports("avx512cd"))
 		jit_host |= HOST_CD;
-	jit_host |= host_sha();
+	jit_host |= host_leaf_7();
 	jit_host &= JIT_HOST_MASK;
 	memcpy(jit_lowering, rows, sizeof(rows));
 	add(jit_rows_fp);

@@ -20,6 +20,22 @@ g_load(struct tr *t, bool w, int d, unsigned r)
 		x_mov(&t->x, w, d, jit_map[r]);
 }
 
+void
+g_shift(struct tr *t, bool w, unsigned op, int d, unsigned r, unsigned n)
+{
+	struct x86 *x = &t->x;
+	int s = r == REG_ZR ? -1 : jit_map[r];
+
+	if (s >= 0 && s != d && n != 0 && op == X_ROR)
+		x_rorx(x, w, d, s, n);
+	else if (s >= 0 && s != d && n == 1 && op == X_SHL)
+		x_lea(x, w, d, x_memx(s, s, 0, 0));
+	else {
+		g_load(t, w, d, r);
+		x_shift(x, w, op, d, n);
+	}
+}
+
 int
 g_read(struct tr *t, bool w, unsigned r, int scratch)
 {

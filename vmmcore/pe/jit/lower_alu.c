@@ -49,17 +49,20 @@ op2(struct tr *t, bool w, unsigned op, int d, struct src s)
 static void
 alu(struct tr *t, bool w, unsigned op, unsigned rd, unsigned rn, struct src s)
 {
-	struct x86 *x = &t->x;
-	int d = g_dest(rd, RAX);
+	int d = g_dest(rd, RAX), n = rn == REG_ZR ? -1 : jit_map[rn];
 
-	/* d would be overwritten before it is read. */
-	if (s.kind == S_HOST && s.host == d && !(jit_map[rn] == d && rn != REG_ZR))
-		d = RAX;
-	g_load(t, w, d, rn);
+	/* The other way round: no move at all. */
+	if (s.kind == S_HOST && s.host == d && n >= 0 && n != d && op != X_SUB)
+		s.host = n;
+	else {
+		/* d would be overwritten before it is read. */
+		if (s.kind == S_HOST && s.host == d && n != d)
+			d = RAX;
+		g_load(t, w, d, rn);
+	}
 	/* A 32-bit operation on a register with itself still zero-extends. */
 	op2(t, w, op, d, s);
 	g_commit(t, rd, d);
-	(void)x;
 }
 
 /* Compare only: the result goes nowhere. */
@@ -86,6 +89,11 @@ compare(struct tr *t, bool w, unsigned op, unsigned rn, struct src s)
 static void
 alu_flags(struct tr *t, bool w, unsigned op, unsigned rd, unsigned rn, struct src s)
 {
+	/* CMN with a constant has the flags of CMP with its negative, but for 0. */
+	if (rd == REG_SINK && op == X_ADD && s.kind == S_IMM && s.imm != 0) {
+		op = X_SUB;
+		s.imm = -s.imm;
+	}
 	if (rd == REG_SINK)
 		compare(t, w, op, rn, s);
 	else
@@ -107,7 +115,10 @@ add_const(struct tr *t, const struct insn *in, int32_t v)
 			x_mov(x, w, d, n);
 		else if (n == d)
 			x_alu_imm(x, w, X_ADD, d, v);
-		else
+		else if ((jit_host & HOST_FOLDS) != 0 && w && v >= -1024 && v < 1024) {
+			x_mov(x, true, d, n);
+			x_alu_imm(x, true, X_ADD, d, v);
+		} else
 			x_lea(x, w, d, x_mem(n, v));
 		g_commit(t, in->rd, d);
 		return;
@@ -209,16 +220,8 @@ operand2(struct tr *t, const struct insn *in, bool invert)
 	}
 	if (FIELD(in->word, 10, 6) == 0 && !invert)
 		return (s_guest(in->rm));
-	if (FIELD(in->word, 22, 2) == 0 && FIELD(in->word, 10, 6) == 1 && in->rm != REG_ZR) {
-		int m = g_read(t, true, in->rm, RCX);
-
-		x_lea(x, w, RCX, x_memx(m, m, 0, 0));
-		if (invert)
-			x_not(x, w, RCX);
-		return (s_host(RCX));
-	}
-	g_load(t, w, RCX, in->rm);
-	x_shift(x, w, shift_op[FIELD(in->word, 22, 2)], RCX, (unsigned)FIELD(in->word, 10, 6));
+	g_shift(
+	    t, w, shift_op[FIELD(in->word, 22, 2)], RCX, in->rm, (unsigned)FIELD(in->word, 10, 6));
 	if (invert)
 		x_not(x, w, RCX);
 	return (s_host(RCX));

@@ -89,14 +89,13 @@ LOWER(ubfx)
 		g_commit(t, in->rd, d);
 		return;
 	}
-	g_load(t, w, d, in->rn);
 	if (msb == top)
-		x_shift(x, w, X_SHR, d, lsb);
+		g_shift(t, w, X_SHR, d, in->rn, lsb);
 	else if (width < 32) {
-		x_shift(x, w, X_SHR, d, lsb);
+		g_shift(t, w, X_SHR, d, in->rn, lsb);
 		x_alu_imm(x, false, X_AND, d, (int32_t)((1u << width) - 1));
 	} else {
-		x_shift(x, w, X_SHL, d, top - msb);
+		g_shift(t, w, X_SHL, d, in->rn, top - msb);
 		x_shift(x, w, X_SHR, d, top - msb + lsb);
 	}
 	g_commit(t, in->rd, d);
@@ -116,9 +115,12 @@ LOWER(sbfx)
 		g_commit(t, in->rd, d);
 		return;
 	}
-	g_load(t, w, d, in->rn);
-	x_shift(x, w, X_SHL, d, top - msb);
-	x_shift(x, w, X_SAR, d, top - msb + lsb);
+	if (msb == top)
+		g_shift(t, w, X_SAR, d, in->rn, lsb);
+	else {
+		g_shift(t, w, X_SHL, d, in->rn, top - msb);
+		x_shift(x, w, X_SAR, d, top - msb + lsb);
+	}
 	g_commit(t, in->rd, d);
 }
 
@@ -130,8 +132,7 @@ insert_zeros(struct tr *t, const struct insn *in, unsigned right)
 	unsigned bits = w ? 64 : 32, width = in->b + 1u, lsb = bits - in->a;
 	int d = g_dest(in->rd, RAX);
 
-	g_load(t, w, d, in->rn);
-	x_shift(x, w, X_SHL, d, bits - width);
+	g_shift(t, w, X_SHL, d, in->rn, bits - width);
 	x_shift(x, w, right, d, bits - width - lsb);
 	g_commit(t, in->rd, d);
 }
@@ -187,10 +188,11 @@ LOWER(extr)
 	bool w = is_x(in);
 	int r;
 
-	g_load(t, w, RAX, in->rm);
 	if (in->rn == in->rm)
-		x_shift(x, w, X_ROR, RAX, in->a);
-	else if (in->a != 0) {
+		g_shift(t, w, X_ROR, RAX, in->rm, in->a);
+	else
+		g_load(t, w, RAX, in->rm);
+	if (in->rn != in->rm && in->a != 0) {
 		r = g_read(t, w, in->rn, RCX);
 		x_shrd(x, w, RAX, r, in->a);
 	}
