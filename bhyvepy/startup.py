@@ -235,7 +235,12 @@ def _set_jit(config: Config) -> None:
         raise ConfigError(
             f"jit.memory={printable(config.text('jit.memory'), 40)}: give 64K to 1G for each vCPU"
         )
-    set_jit(config.boolean("jit", True), perf=config.boolean("jit.perf"), memory=memory)
+    set_jit(
+        config.boolean("jit", True),
+        perf=config.boolean("jit.perf"),
+        strict=config.boolean("jit.strict"),
+        memory=memory,
+    )
 
 
 def _gic(config: Config, cpus: int) -> machdep.Gic:

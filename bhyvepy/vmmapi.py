@@ -784,14 +784,15 @@ def memory_lost() -> bool:
     return bool(lib.vm_memory_lost())
 
 
-def set_jit(on: bool, *, perf: bool = False, memory: int = 0) -> None:
+def set_jit(on: bool, *, perf: bool = False, strict: bool = False, memory: int = 0) -> None:
     """Translate guest code to host code, or interpret it: for vCPUs started from now on.
 
-    With `perf`, translated code is described in jit-PID.dump in the working directory,
-    for `perf inject --jit`. `memory` is the room for the code of one vCPU,
-    within JIT_MEMORY, or 0: the usual.
+    With `perf`, jit-PID.dump in the working directory describes translated code. With `strict`,
+    code that the guest modifies without maintenance is seen at once. `memory` is the room for
+    the code of one vCPU, within JIT_MEMORY, or 0: the usual.
     """
-    lib.vmm_set_jit(on * lib.VMM_JIT_ON | perf * lib.VMM_JIT_PERF, memory)
+    flags = on * lib.VMM_JIT_ON | perf * lib.VMM_JIT_PERF | strict * lib.VMM_JIT_STRICT
+    lib.vmm_set_jit(flags, memory)
 
 
 def core_version() -> str:

@@ -28,6 +28,7 @@ SETTINGS = {
     "blocks of one instruction, each left": ("jit-single", False),
     "no block leads to another, nothing stays in the TLB": ("jit-forced", False),
     "an interrupt between any two instructions": ("jit-irq", False),
+    "code watched for changes": ("jit-strict", False),
     "64 KiB of code memory": ("jit-small", False),
     "a TLB of two entries, of one for instructions": ("jit", True),
 }

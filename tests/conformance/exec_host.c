@@ -252,6 +252,8 @@ choose_engine(const char *name, struct pe_config *cfg)
 		cfg->jit_block = 1;
 	if (strcmp(name, "jit-forced") == 0 || strcmp(name, "jit-single") == 0 || cfg->jit_irq)
 		cfg->jit_forced = true;
+	else if (strcmp(name, "jit-strict") == 0)
+		cfg->jit_strict = true;
 	else if (strcmp(name, "jit-small") == 0) /* full all the time */
 		cfg->jit_memory = 64 << 10;
 	else
@@ -277,8 +279,8 @@ main(int argc, char **argv)
 	}
 	if (!choose_engine(engine != NULL ? engine : "interp", &cfg)) {
 		fprintf(stderr,
-		    "no engine '%s'; there are interp, jit, jit-single, jit-forced, jit-irq"
-		    " and jit-small\n",
+		    "no engine '%s'; there are interp, jit, jit-single, jit-forced, jit-irq,"
+		    " jit-strict and jit-small\n",
 		    engine);
 		return (2);
 	}

@@ -85,7 +85,9 @@ def test_blocks_translated_are_as_interpreted(host: str, tmp_path: Path) -> None
     assert len({*interp}) > BLOCKS // 2
 
 
-@pytest.mark.parametrize("engine", ["jit-single", "jit-forced", "jit-irq", "jit-small"])
+@pytest.mark.parametrize(
+    "engine", ["jit-single", "jit-forced", "jit-irq", "jit-strict", "jit-small"]
+)
 def test_blocks_under_forced_settings_are_as_interpreted(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

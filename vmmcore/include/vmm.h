@@ -457,12 +457,14 @@ int vm_set_debug(struct vm *vm, int vcpu, const struct vm_debug *regs);
  *			that needs, or without this bit, everything is interpreted
  *	VMM_JIT_PERF	describe translated code in jit-PID.dump in the working
  *			directory, for `perf inject --jit`
+ *	VMM_JIT_STRICT	see code that the guest modifies without maintenance
  *
  * `memory` is the room for translated code of one vCPU in bytes, VMM_JIT_MEMORY_MIN
  * to VMM_JIT_MEMORY_MAX; 0 is the usual.
  */
 #define VMM_JIT_ON 1
 #define VMM_JIT_PERF 2
+#define VMM_JIT_STRICT 4
 #define VMM_JIT_MEMORY_MIN 0x10000
 #define VMM_JIT_MEMORY_MAX 0x40000000
 void vmm_set_jit(unsigned flags, uint64_t memory);

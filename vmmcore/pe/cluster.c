@@ -28,6 +28,7 @@
 
 #include "pe/codecache.h"
 #include "pe/mmu.h"
+#include "pe/strict.h"
 #include "pe/timer.h"
 #include "sys/clock.h"
 #include "sys/futex.h"
@@ -67,6 +68,7 @@ struct pe_cluster {
 	pthread_mutex_t lock; /* joining and leaving */
 	struct pe *_Atomic first;
 	long host_cpus;
+	struct strict strict;
 };
 
 static inline void
@@ -86,6 +88,7 @@ pe_cluster_create(void)
 	if (c == NULL)
 		return (NULL);
 	pthread_mutex_init(&c->lock, NULL);
+	strict_init(&c->strict);
 	c->host_cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 	return (c);
 }
@@ -96,7 +99,14 @@ pe_cluster_destroy(struct pe_cluster *c)
 	if (c == NULL)
 		return;
 	pthread_mutex_destroy(&c->lock);
+	strict_fini(&c->strict);
 	free(c);
+}
+
+struct strict *
+cluster_strict(struct pe *pe)
+{
+	return (&pe->cluster->strict);
 }
 
 int
@@ -183,7 +193,8 @@ put_mail(struct mailbox *box, const struct cluster_mail *mail)
 void
 cluster_post(struct pe *pe, const struct cluster_mail *mail)
 {
-	uint32_t all = mail->op == CLUSTER_IC_LINE ? PE_REQ_IC_ALL : PE_REQ_TLBI_ALL;
+	bool code = mail->op == CLUSTER_IC_LINE || mail->op == CLUSTER_WRITTEN;
+	uint32_t all = code ? PE_REQ_IC_ALL : PE_REQ_TLBI_ALL;
 
 	if (alone(pe))
 		return;
@@ -214,6 +225,12 @@ serve_one(struct pe *pe, const struct cluster_mail *m)
 		break;
 	case CLUSTER_IC_LINE:
 		codecache_drop_line(pe, m->addr);
+		break;
+	case CLUSTER_CODE:
+		mmu_drop_writes(pe, (uintptr_t)m->addr);
+		break;
+	case CLUSTER_WRITTEN:
+		codecache_drop_page(pe, m->addr);
 		break;
 	}
 }
@@ -250,6 +267,7 @@ cluster_serve(struct pe *pe)
 	}
 	for (uint32_t i = 0; i < count; i++)
 		serve_one(pe, &slot[i]);
+	pe->code_changed = true;
 	if ((bits & PE_REQ_TLBI_ALL) != 0)
 		mmu_flush_all(pe);
 	if ((bits & PE_REQ_IC_ALL) != 0) {

@@ -16,6 +16,8 @@ enum cluster_op {
 	CLUSTER_TLBI_ASID, /* vmid, asid */
 	CLUSTER_TLBI_VMID, /* vmid */
 	CLUSTER_IC_LINE,   /* addr: physical */
+	CLUSTER_CODE,      /* addr: host page that is executed from now on (strict.c) */
+	CLUSTER_WRITTEN,   /* addr: physical page that is written from now on */
 };
 
 struct cluster_mail {
@@ -36,4 +38,7 @@ bool cluster_serve(struct pe *);
 /* This PE stops executing: who waits for it need not. */
 void cluster_outside(struct pe *);
 void cluster_inside(struct pe *);
+/* The cluster's table for strict.c; a PE without a cluster has none and is not strict. */
+struct strict;
+struct strict *cluster_strict(struct pe *);
 #endif /* PE_CLUSTER_H */

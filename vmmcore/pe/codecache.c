@@ -13,6 +13,7 @@
 
 #include "pe/jit/jit.h"
 #include "pe/mmu.h"
+#include "pe/strict.h"
 
 #define STRIDE 32768u
 #define MAX_PAGES 3072u /* 51 MiB when every word of them was executed */
@@ -118,6 +119,7 @@ codecache_get(struct pe *pe, uint64_t pa, const void *words)
 	if (pe->jit != NULL)
 		jit_page_init(pe, page);
 	page->end.op = A64_PAGE_END;
+	page->watched = false;
 	page->pa = pa;
 	page->words = words;
 	page->hash_next = cc->hash[h];
@@ -125,20 +127,49 @@ codecache_get(struct pe *pe, uint64_t pa, const void *words)
 	return (page);
 }
 
+static struct codepage *
+find(struct pe *pe, uint64_t pa)
+{
+	struct codepage *page = pe->code->hash[hash_of(pa)];
+
+	while (page != NULL && page->pa != pa)
+		page = page->hash_next;
+	return (page);
+}
+
+/* The operation alone: a handler may be in the middle of an instruction of the page. */
+static void
+forget(struct codepage *page, unsigned first, unsigned count)
+{
+	for (unsigned i = first; i < first + count; i++)
+		page->insn[i].op = A64_UNDECODED;
+}
+
 void
 codecache_drop_line(struct pe *pe, uint64_t pa)
 {
-	uint64_t base = pa & ~UINT64_C(0xfff);
-	struct codepage *page;
+	struct codepage *page = find(pe, pa & ~UINT64_C(0xfff));
 
-	for (page = pe->code->hash[hash_of(base)]; page != NULL; page = page->hash_next)
-		if (page->pa == base) {
-			pe->count.code_inval++;
-			memset(&page->insn[(pa & 0xfc0) >> 2], 0, 16 * sizeof(struct insn));
-			if (pe->jit != NULL)
-				jit_drop_line(pe, page, (unsigned)(pa & 0xfc0));
-			return;
-		}
+	if (page == NULL)
+		return;
+	pe->count.code_inval++;
+	forget(page, (unsigned)(pa & 0xfc0) / 4, 16);
+	if (pe->jit != NULL)
+		jit_drop_line(pe, page, (unsigned)(pa & 0xfc0));
+}
+
+void
+codecache_drop_page(struct pe *pe, uint64_t pa)
+{
+	struct codepage *page = find(pe, pa);
+
+	if (page == NULL)
+		return;
+	pe->count.code_inval++;
+	page->watched = false;
+	forget(page, 0, CODEPAGE_INSNS);
+	if (pe->jit != NULL)
+		jit_page_init(pe, page);
 }
 
 void
@@ -167,6 +198,8 @@ codecache_decode(struct pe *pe, struct codepage *page, unsigned i)
 
 	if (slot->op != A64_UNDECODED)
 		return;
+	if (unlikely(pe->cfg.jit_strict))
+		strict_code(pe, page);
 	word = __atomic_load_n(&page->words[i], __ATOMIC_RELAXED);
 	a64_decode_insn(word, slot);
 	slot->word = word;
@@ -184,8 +217,15 @@ op_undecoded(struct pe *pe, const struct insn *in)
 	struct codepage *page =
 	    (struct codepage *)((uintptr_t)in & ~(uintptr_t)(CODEPAGE_ALIGN - 1));
 	unsigned i = (unsigned)(in - page->insn);
+	uint32_t waits = pe->strict_waits;
 
 	codecache_decode(pe, page, i);
+	/* Others were served meanwhile: look where this is now. */
+	if (unlikely(waits != pe->strict_waits) && !pe->debug.step) {
+		pe->pc = pe_pc(pe, in);
+		pe->count.insns--;
+		return (INSN_EXC);
+	}
 	return (a64_handler[page->insn[i].op](pe, &page->insn[i]));
 }
 

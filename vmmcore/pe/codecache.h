@@ -16,6 +16,8 @@ struct codepage *codecache_get(struct pe *, uint64_t pa, const void *words);
 void codecache_decode(struct pe *, struct codepage *, unsigned i);
 /* Drop the instructions of the 64-byte line at pa. */
 void codecache_drop_line(struct pe *, uint64_t pa);
+/* Drop what is decoded of the page at pa; writes to it may go unnoticed. */
+void codecache_drop_page(struct pe *, uint64_t pa);
 /* All of it: the caller must look its own page up again. */
 void codecache_drop_all(struct pe *);
 /* Addresses beside the pages that nothing is mapped at: jit_code_size() bytes. */

@@ -16,6 +16,7 @@
 #include "pe/debug.h"
 #include "pe/except.h"
 #include "pe/mmu.h"
+#include "pe/strict.h"
 
 #define PAGE UINT64_C(4096)
 #define PAGE_OFF(va) ((va) & (PAGE - 1))
@@ -299,6 +300,19 @@ mmu_drop_page(struct pe *pe, uint64_t page)
 }
 
 void
+mmu_drop_writes(struct pe *pe, uintptr_t host)
+{
+	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
+		struct tlb_ctx *c = &pe->mmu->ctx[i];
+
+		for (unsigned k = 0; c->used && k < TLB_KINDS; k++)
+			for (unsigned e = 0; c->dirty[k] && e < TLB_SIZE; e++)
+				if (c->tlb[k].wr[e].tag + c->tlb[k].wr[e].addend == host)
+					c->tlb[k].wr[e].tag = TLB_INVALID;
+	}
+}
+
+void
 mmu_flush_fetch(struct pe *pe)
 {
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++)
@@ -452,14 +466,17 @@ locate(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned
 	rq.pan = (pe->pstate & PS_PAN) != 0;
 	rq.acc = acc;
 	rq.s1_only = false;
-	if (mmu_translate(pe, &rq, &x, &f) != 0) {
-		(void)mmu_data_abort(pe, in, va, acc, &f);
-		return (NULL);
-	}
-	if (x.host == NULL) {
-		(void)external_abort(pe, in, va, acc);
-		return (NULL);
-	}
+	do {
+		if (mmu_translate(pe, &rq, &x, &f) != 0) {
+			(void)mmu_data_abort(pe, in, va, acc, &f);
+			return (NULL);
+		}
+		if (x.host == NULL) {
+			(void)external_abort(pe, in, va, acc);
+			return (NULL);
+		}
+	} while (unlikely(pe->cfg.jit_strict) && (acc & (ACC_WRITE | ACC_ATOMIC)) != 0 &&
+		 !strict_write(pe, x.host, x.pa));
 	fill(pe, canon, acc, &x);
 	return (x.host);
 }
@@ -489,6 +506,8 @@ static int
 locate_all(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsigned align,
     unsigned acc, struct pieces *pc)
 {
+	uint32_t waits;
+
 	if ((va & (align - 1)) != 0) {
 		if (unaligned_faults(pe, va, len, acc))
 			return (align_fault(pe, in, va, acc));
@@ -498,14 +517,17 @@ locate_all(struct pe *pe, const struct insn *in, uint64_t va, unsigned len, unsi
 	if (pc->n[0] >= len)
 		pc->n[0] = len;
 	pc->n[1] = len - pc->n[0];
-	pc->p[0] = locate(pe, in, va, pc->n[0], acc);
-	if (pc->p[0] == NULL)
-		return (INSN_EXC);
-	if (pc->n[1] != 0) {
-		pc->p[1] = locate(pe, in, va + pc->n[0], pc->n[1], acc);
-		if (pc->p[1] == NULL)
+	do {
+		waits = pe->strict_waits;
+		pc->p[0] = locate(pe, in, va, pc->n[0], acc);
+		if (pc->p[0] == NULL)
 			return (INSN_EXC);
-	}
+		if (pc->n[1] != 0) {
+			pc->p[1] = locate(pe, in, va + pc->n[0], pc->n[1], acc);
+			if (pc->p[1] == NULL)
+				return (INSN_EXC);
+		}
+	} while (unlikely(waits != pe->strict_waits));
 	if (unlikely(pe->debug.nwatch != 0))
 		return (debug_watch(pe, in, va, len, acc));
 	return (0);

@@ -154,6 +154,8 @@ void mmu_flush_asid(struct pe *, uint32_t vmid, unsigned regime, uint32_t asid);
 void mmu_flush_va(struct pe *, uint32_t vmid, unsigned regime, uint64_t va);
 void mmu_flush_fetch(struct pe *);              /* code pages moved */
 void mmu_drop_page(struct pe *, uint64_t page); /* from every TLB */
+/* No store reaches this page of the host without a walk. */
+void mmu_drop_writes(struct pe *, uintptr_t host);
 uint32_t mmu_vmid(const struct pe *);
 
 /* TLBI and AT instructions (tlbi.c, at.c); ENOENT when there is none. */

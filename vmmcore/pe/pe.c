@@ -41,6 +41,7 @@ pe_create(struct pe_cluster *cluster, const struct pe_pins *pins, const struct p
 	if (cfg->jit)
 		pe->jit = jit_create(pe);
 	pe->cluster = cluster;
+	pe->cfg.jit_strict = cfg->jit_strict && cluster != NULL;
 	pe_reset(pe);
 	if (cluster_join(pe) != 0) {
 		pe_destroy(pe);

@@ -96,6 +96,7 @@ struct pe_config {
 	unsigned vmid_bits; /* 8 or 16 */
 	bool jit;           /* translate to host code where the host can */
 	bool jit_perf;      /* and describe it in a file for perf (jit_perf.c) */
+	bool jit_strict;    /* code that changes without maintenance is seen (strict.c) */
 	size_t jit_memory;  /* bytes for it, at least 64 KiB; 0: the usual */
 	/* For tests, 0: the usual. Executions before translation, instructions
 	   in a block; leave translated code, poll and forget all translations

@@ -61,6 +61,7 @@ struct codepage {
 	struct insn end;                  /* op = A64_PAGE_END */
 	uint64_t pa;
 	const uint32_t *words; /* host address of the page */
+	bool watched;          /* strict.c: no write goes unnoticed */
 	struct codepage *hash_next, *lru_next, *lru_prev;
 };
 
@@ -241,6 +242,8 @@ struct pe {
 	_Atomic uint32_t inside;  /* executing guest code */
 	bool dsb_waits;           /* requests sent, not waited for */
 	bool code_stale;          /* drop predecoded code at the next poll */
+	bool code_changed;        /* strict.c: a handler leaves translated code */
+	uint32_t strict_waits;
 	struct gic_cpuif *gic;
 	struct pe_timer *timer;
 	struct codecache *code;

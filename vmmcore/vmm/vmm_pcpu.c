@@ -132,6 +132,7 @@ pcpu_new(struct vm *vm)
 		.vmid_bits = vm->hyp->vmid_bits,
 		.jit = (jit_flags & VMM_JIT_ON) != 0,
 		.jit_perf = (jit_flags & VMM_JIT_PERF) != 0,
+		.jit_strict = (jit_flags & VMM_JIT_STRICT) != 0,
 		.jit_memory = jit_memory,
 	};
 	struct pcpu *p;

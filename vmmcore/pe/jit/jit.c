@@ -320,7 +320,7 @@ jit_reset(struct pe *pe)
 
 /* -- running --------------------------------------------------------------------------- */
 
-/* NULL: everything was dropped. */
+/* NULL: everything was dropped, or others were served. */
 static uint8_t *
 translate(struct pe *pe, struct codepage *page, unsigned start)
 {
@@ -328,8 +328,12 @@ translate(struct pe *pe, struct codepage *page, unsigned start)
 	unsigned block_max = j->block_max;
 	uint8_t *code = NULL;
 
+	uint32_t waits = pe->strict_waits;
+
 	for (unsigned i = start; i < CODEPAGE_INSNS && i - start < JIT_BLOCK_MAX; i++)
 		codecache_decode(pe, page, i);
+	if (unlikely(waits != pe->strict_waits))
+		return (NULL);
 	jit_ring_room(pe);
 	code = jit_translate_block(pe, page, start);
 	if (code ==
@@ -360,10 +364,11 @@ jit_run(struct pe *pe, struct codepage *page)
 		*count = 0;
 		code = translate(pe, page, i);
 		if (code == NULL)
-			return (INSN_EXC); /* everything was dropped: look again */
+			return (INSN_EXC); /* look again */
 		code = jit_rx(j, code);
 		jit_entries(page)[i] = code;
 	}
+	pe->code_changed = false;
 	memcpy(&enter, &entry, sizeof(enter));
 	return (enter(pe, code));
 }

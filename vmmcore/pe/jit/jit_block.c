@@ -142,6 +142,7 @@ emit_cold(struct tr *t, const struct cold *c)
 		t_insn(t, c->i);
 		x_call(x, jit_uses_fpsr(t->page->insn[c->i].op) ? t->j->call_fp : t->j->call);
 		leave = x_jcc(x, CC_NE);
+		t_leave_if_changed(t);
 		v_load_all(t, &c->v_back);
 		x_patch(x, x_jmp(x), c->back);
 		x_here(x, leave);
@@ -341,7 +342,8 @@ emit_loop_body(struct tr *t)
 	t->hf = HF_NONE;
 	t->known = REG_ZR;
 	t->ended = t->joined = false;
-	strip_find(t);
+	if (!t->pe->cfg.jit_strict) /* a store in the loop may have to go the slow way */
+		strip_find(t);
 	t->strip = t->loop.nstreams != 0;
 	emit_body(t);
 	t->strip = false;

@@ -384,6 +384,11 @@ void jit_perf_block(
  */
 void jit_emit_levels(struct jit *, struct x86 *);
 
+/*
+ * With pe_config.jit_strict, behind a handler: leave when it has noticed that code
+ * changed. The state is as between two instructions.
+ */
+void t_leave_if_changed(struct tr *);
 /* RAX = the instruction, for its handler. */
 void t_insn(struct tr *, unsigned i);
 /* A branch to page offset `target` on condition cc, or always (-1). */

@@ -125,6 +125,22 @@ t_slow_back(struct tr *t)
 }
 
 void
+t_leave_if_changed(struct tr *t)
+{
+	struct x86 *x = &t->x;
+	uint8_t *same;
+
+	if (!t->pe->cfg.jit_strict)
+		return;
+	x_cmp8_mem_imm(x, PE_MEM(code_changed), 0);
+	same = x_jcc(x, CC_E);
+	t_count(t);
+	t_pc(t, RAX, t_off(t) + 4);
+	x_patch(x, x_jmp(x), t->j->leave_pc);
+	x_here(x, same);
+}
+
+void
 t_handler(struct tr *t, const struct insn *in)
 {
 	struct x86 *x = &t->x;
@@ -133,6 +149,7 @@ t_handler(struct tr *t, const struct insn *in)
 	t_insn(t, t->i);
 	x_call(x, jit_uses_fpsr(in->op) ? t->j->call_fp : t->j->call);
 	t_cold(t, COLD_LEAVE, x_jcc(x, CC_NE), 0);
+	t_leave_if_changed(t);
 	v_forget(t);
 }
 
