@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/fragment.h"
 #include "net/offload.h"
 #include "net/slirp_abi.h"
 
@@ -60,6 +61,7 @@ struct net_slirp {
 	struct pollfd *fds;
 	size_t nfds, maxfds;
 	struct net_timer *timers;
+	struct net_fragments fragments;
 	uint8_t frame[FRAME_MAX];
 };
 
@@ -251,8 +253,12 @@ take_frames(struct net_slirp *s)
 		if (n <= 0)
 			return;
 		n -= (ssize_t)skip;
-		if (n > 0 &&
-		    (!s->headers || net_finish_frame(s->frame, s->frame + skip, (size_t)n)))
+		if (n <= 0)
+			continue;
+		if (s->headers && !net_finish_frame(s->frame, s->frame + skip, (size_t)n))
+			continue;
+		if (net_fragment_in_order(
+			&s->fragments, s->frame + skip, (size_t)n, now_ns() / NS_PER_MS))
 			s->fn.slirp_input(s->stack, s->frame + skip, (int)n);
 	}
 }
