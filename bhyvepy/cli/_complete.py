@@ -100,8 +100,9 @@ def bash() -> str:
 
 
 def zsh() -> str:
-    """For zsh, which can read bash's."""
-    return "autoload -U +X bashcompinit && bashcompinit\n" + bash()
+    """For zsh, which can read bash's once its own completion is on."""
+    start = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i -D; }\n"
+    return start + "autoload -U +X bashcompinit && bashcompinit\n" + bash()
 
 
 def fish() -> str:

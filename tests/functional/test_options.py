@@ -7,7 +7,6 @@ test_bad_input.py has what is refused.
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import resource
 import signal
@@ -407,36 +406,3 @@ def test_snapshots_are_one_line(vmm: Vmm, option: str) -> None:
     done = vmm.run("bhyvectl", "--vm=vm", option)
     assert (done.status, done.out) == (1, "")
     assert done.err == f"bhyvectl: {option[:-2]}: snapshots are not there yet\n"
-
-
-def complete(vmm: Vmm, *words: str) -> set[str]:
-    """What bash offers for the last word."""
-    script = 'eval "$(cat)"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _bhyvepy\n'
-    script += 'printf "%s\\n" "${COMPREPLY[@]}"'
-    done = subprocess.run(
-        ["bash", "-c", script, "bash", *words],
-        env={**vmm.env, "PATH": os.environ["PATH"]},
-        input=vmm.ok("bhyvectl", "--completion", "bash"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
-    return set(done.stdout.split())
-
-
-def test_completion(vmm: Vmm) -> None:
-    """Options, devices and the names of VMs."""
-    vmm.load(name="alpha")
-    vmm.load(name="beta")
-    assert complete(vmm, "bhyvectl", "--vm=") == {"--vm=alpha", "--vm=beta"}
-    assert complete(vmm, "bhyvectl", "--vm", "=", "al") == {"alpha"}
-    assert complete(vmm, "bhyvectl", "--get-c") >= {"--get-cpu-topology", "--get-cpsr"}
-    assert complete(vmm, "bhyve", "b") == {"beta"}
-    assert complete(vmm, "bhyve", "-s", "3,virtio-r") == {"3,virtio-rnd"}
-    assert complete(vmm, "bhyve", "-") >= shown("bhyve")
-    assert complete(vmm, "bhyveload", "-k", str(ROOT / "READ")) == {str(ROOT / "README.md")}
-    for shell in ("zsh", "fish"):
-        text = vmm.ok("bhyvectl", "--completion", shell)
-        assert "virtio-blk" in text
-        assert "get-vbar_el1" in text
