@@ -215,7 +215,7 @@ serve_one(struct pe *pe, const struct cluster_mail *m)
 {
 	switch (m->op) {
 	case CLUSTER_TLBI_VA:
-		mmu_flush_va(pe, m->vmid, m->regime, m->addr);
+		mmu_flush_va(pe, &m->range);
 		break;
 	case CLUSTER_TLBI_ASID:
 		mmu_flush_asid(pe, m->vmid, m->regime, m->asid);

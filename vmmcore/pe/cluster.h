@@ -9,10 +9,10 @@
 #ifndef PE_CLUSTER_H
 #define PE_CLUSTER_H
 
-#include "pe/pe_internal.h"
+#include "pe/mmu.h"
 
 enum cluster_op {
-	CLUSTER_TLBI_VA,   /* vmid, regime, addr */
+	CLUSTER_TLBI_VA,   /* range */
 	CLUSTER_TLBI_ASID, /* vmid, asid */
 	CLUSTER_TLBI_VMID, /* vmid */
 	CLUSTER_IC_LINE,   /* addr: physical */
@@ -25,6 +25,7 @@ struct cluster_mail {
 	uint8_t regime;
 	uint32_t vmid, asid;
 	uint64_t addr;
+	struct mmu_flush range;
 };
 
 int cluster_join(struct pe *);

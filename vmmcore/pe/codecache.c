@@ -18,6 +18,7 @@
 #define STRIDE 32768u
 #define MAX_PAGES 3072u /* 51 MiB when every word of them was executed */
 #define PAGES_SIZE ((size_t)(MAX_PAGES + 1) * STRIDE)
+#define BATCH 64u /* pages that are replaced together */
 #define HASH_SIZE 4096u
 
 struct codecache {
@@ -92,6 +93,22 @@ unhash(struct codecache *cc, struct codepage *page)
 		}
 }
 
+/* Forget the oldest pages. Their fetch entries may be anywhere. */
+static void
+make_room(struct pe *pe)
+{
+	struct codecache *cc = pe->code;
+
+	_Static_assert(MAX_PAGES % BATCH == 0, "batches end with the last page");
+	for (unsigned i = 0; i < BATCH; i++) {
+		struct codepage *page = page_at(cc, cc->next + i);
+
+		unhash(cc, page);
+		memset(page->insn, 0, sizeof(page->insn));
+	}
+	mmu_flush_fetch(pe);
+}
+
 struct codepage *
 codecache_get(struct pe *pe, uint64_t pa, const void *words)
 {
@@ -108,13 +125,9 @@ codecache_get(struct pe *pe, uint64_t pa, const void *words)
 		cc->next = 0;
 		cc->full = true;
 	}
+	if (cc->full && cc->next % BATCH == 0)
+		make_room(pe);
 	page = page_at(cc, cc->next++);
-	if (cc->full) {
-		/* Oldest first. Its fetch entries may be anywhere. */
-		unhash(cc, page);
-		memset(page->insn, 0, sizeof(page->insn));
-		mmu_flush_fetch(pe);
-	}
 	pe->count.code_pages++;
 	if (pe->jit != NULL)
 		jit_page_init(pe, page);

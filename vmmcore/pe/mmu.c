@@ -20,6 +20,7 @@
 
 #define PAGE UINT64_C(4096)
 #define PAGE_OFF(va) ((va) & (PAGE - 1))
+#define HALF(va) ((unsigned)((va) >> 55) & 1)
 
 /* Bits of the registers that a cached translation depends on. */
 #define KEY_SCTLR (SCTLR_M | SCTLR_WXN | SCTLR_I | SCTLR_EPAN)
@@ -120,8 +121,9 @@ clear_ctx(struct tlb_ctx *c)
 			clear_tlb(&c->tlb[k]);
 			c->dirty[k] = false;
 		}
-	c->big_lo = ~UINT64_C(0);
-	c->big_hi = 0;
+	c->big_lo[0] = c->big_lo[1] = ~UINT64_C(0);
+	c->big_hi[0] = c->big_hi[1] = 0;
+	c->low_global = false;
 }
 
 /* Find or replace the context for the registers as they are. */
@@ -248,33 +250,48 @@ mmu_flush_asid(struct pe *pe, uint32_t vmid, unsigned regime, uint32_t asid)
 		mmu_select(pe);
 }
 
-void
-mmu_flush_va(struct pe *pe, uint32_t vmid, unsigned regime, uint64_t va)
+static void
+drop_pages(struct tlb *t, uint64_t page, uint32_t count)
 {
-	uint64_t page = va & ~(PAGE - 1);
+	for (; count-- > 0; page += PAGE) {
+		unsigned e = (page >> 12) & (TLB_SIZE - 1), f = (page >> 12) & (FETCH_SIZE - 1);
 
-	clear_s1walk(pe);
+		if (t->rd[e].tag == page)
+			t->rd[e].tag = TLB_INVALID;
+		if (t->wr[e].tag == page)
+			t->wr[e].tag = TLB_INVALID;
+		if (t->fetch[f].tag == page)
+			t->fetch[f].tag = TLB_INVALID;
+	}
+}
+
+void
+mmu_flush_va(struct pe *pe, const struct mmu_flush *q)
+{
+	uint64_t page = q->va & ~(PAGE - 1), end = page + (q->pages - 1) * PAGE;
+	unsigned half = HALF(page);
+
+	/* Tables are remembered, not what the last of them holds. */
+	if (q->last)
+		pe->count.tlb_flush++;
+	else
+		clear_s1walk(pe);
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++) {
 		struct tlb_ctx *c = &pe->mmu->ctx[i];
 
-		if (!c->used || c->key.regime != regime || c->key.vmid != vmid)
+		if (!c->used || c->key.regime != q->regime || c->key.vmid != q->vmid)
 			continue;
-		if (page >= c->big_lo && page <= c->big_hi) {
+		if (q->asid != MMU_ANY_ASID && c->key.asid != q->asid && half == 0 &&
+		    !c->low_global)
+			continue;
+		if (q->pages > MMU_FLUSH_PAGES ||
+		    (page <= c->big_hi[half] && end >= c->big_lo[half])) {
 			clear_ctx(c);
 			continue;
 		}
-		for (unsigned k = 0; k < TLB_KINDS; k++) {
-			struct tlb *t = &c->tlb[k];
-			unsigned e = (page >> 12) & (TLB_SIZE - 1);
-
-			if (t->rd[e].tag == page)
-				t->rd[e].tag = TLB_INVALID;
-			if (t->wr[e].tag == page)
-				t->wr[e].tag = TLB_INVALID;
-			e = (page >> 12) & (FETCH_SIZE - 1);
-			if (t->fetch[e].tag == page)
-				t->fetch[e].tag = TLB_INVALID;
-		}
+		for (unsigned k = 0; k < TLB_KINDS; k++)
+			if (c->dirty[k])
+				drop_pages(&c->tlb[k], page, q->pages);
 	}
 	if (pe->ctx != NULL)
 		mmu_select(pe);
@@ -317,7 +334,7 @@ mmu_flush_fetch(struct pe *pe)
 {
 	for (unsigned i = 0; i < MMU_CONTEXTS; i++)
 		for (unsigned k = 0; k < TLB_KINDS; k++)
-			for (unsigned e = 0; e < FETCH_SIZE; e++)
+			for (unsigned e = 0; e < FETCH_SIZE && pe->mmu->ctx[i].dirty[k]; e++)
 				pe->mmu->ctx[i].tlb[k].fetch[e].tag = TLB_INVALID;
 }
 
@@ -393,17 +410,21 @@ tlb_for(struct pe *pe, unsigned acc)
 	return ((acc & ACC_UNPRIV) != 0 ? pe->tlb_unpriv : pe->tlb);
 }
 
+/* What TLBI has to know of a translation that goes into a TLB. */
 static void
-note_big(struct tlb_ctx *c, uint64_t page, const struct mmu_xlat *x)
+note_kind(struct tlb_ctx *c, uint64_t page, const struct mmu_xlat *x)
 {
 	uint64_t size = UINT64_C(1) << x->log2, lo = page & ~(size - 1);
+	unsigned half = HALF(page);
 
+	if (x->global && half == 0)
+		c->low_global = true;
 	if (x->log2 == 12)
 		return;
-	if (lo < c->big_lo)
-		c->big_lo = lo;
-	if (lo + (size - 1) > c->big_hi)
-		c->big_hi = lo + (size - 1);
+	if (lo < c->big_lo[half])
+		c->big_lo[half] = lo;
+	if (lo + (size - 1) > c->big_hi[half])
+		c->big_hi[half] = lo + (size - 1);
 }
 
 static void
@@ -427,7 +448,7 @@ fill(struct pe *pe, uint64_t va, unsigned acc, const struct mmu_xlat *x)
 		return;
 	if (unlikely(pe->debug.nwatch != 0) && debug_page_watched(pe, page))
 		return;
-	note_big(pe->ctx, page, x);
+	note_kind(pe->ctx, page, x);
 	note_fill(t, e);
 	if ((x->prot & PE_PROT_READ) != 0) {
 		t->rd[e].tag = page;
@@ -722,7 +743,7 @@ fetch_page(struct pe *pe)
 		return (fetch_fault(pe, EC_IABT_LOWER, &f));
 	}
 	page = codecache_get(pe, x.pa & ~(PAGE - 1), x.host - PAGE_OFF(pe->pc));
-	note_big(pe->ctx, pe->pc & ~(PAGE - 1), &x);
+	note_kind(pe->ctx, pe->pc & ~(PAGE - 1), &x);
 	pe->pc_page = pe->pc & ~(PAGE - 1);
 	/* Without a cacheable fetch the words are compared as they run. */
 	pe->mmu->fetch_slow = x.cacheable ? 0 : SLOW_UNCACHED;

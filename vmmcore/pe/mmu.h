@@ -25,8 +25,9 @@ struct tlb_ctx {
 	struct mmu_key key;
 	bool used;
 	uint64_t stamp; /* for replacement */
-	/* Part of [big_lo, big_hi] comes from blocks larger than 4 KiB. */
-	uint64_t big_lo, big_hi;
+	/* Part of [big_lo, big_hi] of each half comes from blocks larger than 4 KiB. */
+	uint64_t big_lo[2], big_hi[2];
+	bool low_global;                       /* something in the lower half is for every ASID */
 	_Alignas(4) bool dirty[TLB_KINDS + 1]; /* one more to make it a word */
 	struct tlb tlb[TLB_KINDS];
 };
@@ -103,6 +104,7 @@ struct mmu_xlat {
 	bool cacheable; /* inner */
 	uint8_t log2;   /* log2 of the smaller block of the two stages */
 	bool guarded;   /* GP of the stage-1 leaf */
+	bool global;    /* for every ASID: nG of the stage-1 leaf is 0 */
 };
 
 /* The address space of the current level as TCR describes it. */
@@ -147,11 +149,23 @@ int mmu_cache_va(struct pe *, const struct insn *, uint64_t va, unsigned acc, ui
 int mmu_data_abort(
     struct pe *, const struct insn *, uint64_t va, unsigned acc, const struct mmu_fault *);
 
+/* Pages of 4 KiB from va on. */
+struct mmu_flush {
+	uint64_t va;
+	uint32_t pages;
+	uint32_t vmid, asid; /* MMU_ANY_ASID */
+	uint8_t regime;
+	bool last; /* of the last level of walks only */
+};
+#define MMU_ANY_ASID UINT32_MAX
+/* Of more pages at once, all of the address space goes. */
+#define MMU_FLUSH_PAGES 256u
+
 /* TLB maintenance on this PE only. Everything may drop more than asked. */
 void mmu_flush_all(struct pe *);
 void mmu_flush_vmid(struct pe *, uint32_t vmid);
 void mmu_flush_asid(struct pe *, uint32_t vmid, unsigned regime, uint32_t asid);
-void mmu_flush_va(struct pe *, uint32_t vmid, unsigned regime, uint64_t va);
+void mmu_flush_va(struct pe *, const struct mmu_flush *);
 void mmu_flush_fetch(struct pe *);              /* code pages moved */
 void mmu_drop_page(struct pe *, uint64_t page); /* from every TLB */
 /* No store reaches this page of the host without a walk. */

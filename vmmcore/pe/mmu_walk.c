@@ -12,6 +12,7 @@
 #define DESC_VALID BIT(0)
 #define DESC_TABLE BIT(1)
 #define DESC_AF BIT(10)
+#define DESC_NG BIT(11)
 #define DESC_GP BIT(50)
 #define DESC_DBM BIT(51)
 #define DESC_PXN BIT(53)
@@ -570,6 +571,7 @@ stage1_off(const struct pe *pe, const struct mmu_req *rq, uint64_t va, struct mm
 	x->prot = PE_PROT_READ | PE_PROT_WRITE | PE_PROT_EXEC;
 	x->log2 = 12;
 	x->guarded = false;
+	x->global = true;
 	if (rq->regime == REGIME_EL10 && (pe->sr[SR_HCR_EL2] & HCR_DC) != 0) {
 		x->attr = 0xff;
 		x->device = false;
@@ -705,6 +707,7 @@ again:
 	if ((rq->acc & ACC_FETCH) != 0 && (sctlr & SCTLR_I) == 0)
 		x->cacheable = false;
 	x->log2 = (uint8_t)w.shift;
+	x->global = !regs.two || (desc & DESC_NG) == 0;
 	x->guarded = (desc & DESC_GP) != 0 && pe_has(pe, PE_FEAT_BTI);
 	return (0);
 }

@@ -108,7 +108,7 @@ struct tlb_entry {
 #define TLB_INVALID UINT64_C(1) /* no page address has bit 0 set */
 #ifndef TLB_BITS                /* a test may want fewer */
 #define TLB_BITS 12
-#define FETCH_BITS 8
+#define FETCH_BITS 12 /* the text of a kernel has few pages in one entry */
 #endif
 #define TLB_SIZE (1u << TLB_BITS)
 #define FETCH_SIZE (1u << FETCH_BITS)
@@ -123,7 +123,7 @@ struct fetch_entry {
  * TLB_FILLS entries that are filled are remembered, so that dropping a small
  * working set is quick: the index, with TLB_FILL_FETCH for a fetch entry.
  */
-#define TLB_FILLS 256
+#define TLB_FILLS 1024
 #define TLB_FILL_FETCH 0x8000u
 struct tlb {
 	struct tlb_entry rd[TLB_SIZE];

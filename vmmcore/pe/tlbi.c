@@ -4,9 +4,9 @@
  *
  * At EL2 of a host (HCR_EL2.{E2H, TGE} = {1, 1}) the EL1 forms mean the EL2&0 regime.
  *
- * A TLB may always drop more than it is asked to: long ranges and stage-2 forms
- * drop everything of the VMID. The forms that Linux uses all the time (by VA,
- * by ASID, short ranges) are exact.
+ * A TLB may always drop more than it is asked to: long ranges drop everything of the
+ * ASID, stage-2 forms of the VMID. The forms that Linux uses all the time (by VA, by
+ * ASID, short ranges) are exact.
  */
 #include <errno.h>
 
@@ -64,22 +64,31 @@ static const struct tlbi_row rows[] = {
 #undef OS
 #undef RG
 
-/* Longer ranges drop the VMID. */
-#define RANGE_PAGES 32
+/* By op1 / 4, CRm and op2: row + 1. */
+static uint8_t row_of[2][16][8];
+
+static __attribute__((constructor)) void
+make_index(void)
+{
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		row_of[rows[i].op1 / 4][rows[i].crm][rows[i].op2] = (uint8_t)(i + 1);
+}
 
 static const struct tlbi_row *
 find_row(const struct pe *pe, uint32_t enc)
 {
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		const struct tlbi_row *r = &rows[i];
+	unsigned op1 = (unsigned)FIELD(enc, 11, 3), i;
+	const struct tlbi_row *r;
 
-		if (PE_SYSREG(1u, r->op1, 8u, r->crm, r->op2) != enc)
-			continue;
-		if (r->feature >= 0 && !pe_has(pe, (enum pe_feature)r->feature))
-			return (NULL);
-		return (r);
-	}
-	return (NULL);
+	if ((op1 & 3) != 0 || FIELD(enc, 7, 4) != 8 || FIELD(enc, 14, 2) != 1)
+		return (NULL);
+	i = row_of[op1 / 4][FIELD(enc, 3, 4)][FIELD(enc, 0, 3)];
+	if (i == 0)
+		return (NULL);
+	r = &rows[i - 1];
+	if (r->feature >= 0 && !pe_has(pe, (enum pe_feature)r->feature))
+		return (NULL);
+	return (r);
 }
 
 /* Context keys carry VMID 0 while stage 2 is off. */
@@ -117,26 +126,22 @@ all(struct pe *pe, bool others)
 		cluster_request(pe, PE_REQ_TLBI_ALL);
 }
 
+/* op2 says more about the forms by VA: bit 1 all ASIDs, bit 2 the last level. */
 static void
-pages(struct pe *pe, unsigned regime, uint64_t va, uint64_t count, bool others)
+pages(struct pe *pe, const struct tlbi_row *r, unsigned regime, uint32_t asid, uint64_t va,
+    uint64_t count, bool others)
 {
 	struct cluster_mail m = { .op = CLUSTER_TLBI_VA,
-		.regime = (uint8_t)regime,
-		.vmid = regime == REGIME_EL10 ? key_vmid(pe) : 0 };
+		.range = { .va = va,
+		    .pages = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX,
+		    .vmid = regime == REGIME_EL10 ? key_vmid(pe) : 0,
+		    .asid = (r->op2 & 2) != 0 ? MMU_ANY_ASID : asid,
+		    .regime = (uint8_t)regime,
+		    .last = (r->op2 & 4) != 0 } };
 
-	if (count > RANGE_PAGES) {
-		m.op = CLUSTER_TLBI_VMID;
-		mmu_flush_vmid(pe, m.vmid);
-		if (others)
-			cluster_post(pe, &m);
-		return;
-	}
-	for (; count-- > 0; va += 4096) {
-		mmu_flush_va(pe, m.vmid, regime, va);
-		m.addr = va;
-		if (others)
-			cluster_post(pe, &m);
-	}
+	mmu_flush_va(pe, &m.range);
+	if (others)
+		cluster_post(pe, &m);
 }
 
 int
@@ -157,14 +162,14 @@ tlbi_op(struct pe *pe, uint32_t enc, uint64_t xt)
 	va = (uint64_t)((int64_t)(xt << 20) >> 8);
 	switch (r->kind) {
 	case K_VA:
-		pages(pe, regime, va, 1, others);
+		pages(pe, r, regime, key_asid(pe, regime, xt), va, 1, others);
 		break;
 	case K_VA_EL2:
-		pages(pe, el2, va, 1, others);
+		pages(pe, r, el2, MMU_ANY_ASID, va, 1, others);
 		break;
 	case K_RANGE:
 		count = range(xt, &va);
-		pages(pe, regime, va, count, others);
+		pages(pe, r, regime, key_asid(pe, regime, xt), va, count, others);
 		break;
 	case K_ASID:
 		m.op = CLUSTER_TLBI_ASID;
