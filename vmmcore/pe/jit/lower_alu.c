@@ -58,7 +58,8 @@ alu(struct tr *t, bool w, unsigned op, unsigned rd, unsigned rn, struct src s)
 		/* d would be overwritten before it is read. */
 		if (s.kind == S_HOST && s.host == d && n != d)
 			d = RAX;
-		g_load(t, w, d, rn);
+		if (n != d)
+			g_load(t, w, d, rn);
 	}
 	/* A 32-bit operation on a register with itself still zero-extends. */
 	op2(t, w, op, d, s);
