@@ -25,6 +25,7 @@ from bhyvepy._vmmcore import ffi, lib
 from bhyvepy.errors import BhyveError, VmError, vm_error
 from bhyvepy.errors import GuestFault as GuestFault
 from bhyvepy.layout import MIB
+from bhyvepy.virtq import Ram
 
 PROT_READ = 1
 PROT_WRITE = 2
@@ -113,6 +114,7 @@ class GuestMemory:
         }
         # The mapping of the last access is mostly that of the next.
         self._last: tuple[int, int, int, int, Segment] | None = None
+        self._direct: list[Ram] | None = None
 
     @property
     def size(self) -> int:
@@ -181,6 +183,28 @@ class GuestMemory:
         length = len(data) if not isinstance(data, memoryview) else data.nbytes
         seg, off = self._find(gpa, length, True)
         seg.view[off : off + length] = data
+
+    def direct(self) -> list[Ram]:
+        """All of it for C code that keeps the rules of view(); nothing for a while that wants
+        to know of each write (dirty log). What was begun before that ends with wrote()."""
+        if lib.vm_dirty_logging(self._vm):
+            return []
+        if self._direct is None:
+            self._direct = [
+                Ram(
+                    m.gpa,
+                    (seg.view if m.prot & PROT_WRITE else seg.read_view)[
+                        m.segoff : m.segoff + m.length
+                    ],
+                    memoryview(seg._present),
+                    m.segoff,
+                    CHUNK,
+                )
+                for m in self.mappings
+                if m.prot & PROT_READ
+                for seg in (self._segments[m.segid],)
+            ]
+        return self._direct
 
     def wrote(self, spans: Iterable[tuple[int, int]]) -> None:
         """A device has written (address, length) ranges: the dirty log wants to know."""

@@ -92,6 +92,8 @@ from bhyvepy.errors import GuestFault as GuestFault
 from bhyvepy.errors import printable
 
 if TYPE_CHECKING:
+    from bhyvepy.virtq import Ram
+
     from .endpoint import Endpoint
 
 LOG = logging.getLogger("bhyvepy.devices")
@@ -114,6 +116,10 @@ class GuestMemory(Protocol):
 
     def wrote(self, spans: Iterable[tuple[int, int]]) -> None:
         """Ranges (address, length) that were written through views: for the dirty log."""
+        ...
+
+    def direct(self) -> list[Ram]:
+        """All of RAM for C code that checks as view() does; nothing during a dirty log."""
         ...
 
 

@@ -12,7 +12,7 @@ from cffi import FFI
 
 CORE = Path(__file__).resolve().parent
 HEADERS = {"vmm.h": CORE / "include" / "vmm.h"} | {
-    name: CORE / name for name in ("net/slirp.h", "net/offload.h")
+    name: CORE / name for name in ("net/slirp.h", "net/offload.h", "virtio/virtnet.h")
 }
 
 # Object-like macros with a number for a value; strings and F(x) are left out.

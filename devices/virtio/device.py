@@ -68,6 +68,14 @@ class VirtioDevice(ABC):
         Called on the I/O thread, one call at a time.
         """
 
+    def serve(self, index: int, queue: Queue) -> bool | None:
+        """Do a batch of requests by itself, pushing them; None: chain by chain, with handle().
+
+        Called on the I/O thread. True: there is more, only others should have a turn; False:
+        the queue is empty, and the driver was asked to notify.
+        """
+        return None
+
     def pull(self, index: int, queue: Queue) -> bool:
         """Move what has arrived into buffers of input queue `index`.
 

@@ -432,6 +432,8 @@ class VirtioMmio(Device):
 
     def _drain(self, index: int, queue: Queue) -> bool:
         """Serve a queue until it is empty, or somebody wants us to stop; True: not empty."""
+        if (more := self._batch(index, queue)) is not None:
+            return more
         handle = self.device.handle
         quiet = False
         turn = TURN
@@ -461,6 +463,17 @@ class VirtioMmio(Device):
                 if queue.needs_interrupt():
                     self._interrupt(INT_USED)
         return False
+
+    def _batch(self, index: int, queue: Queue) -> bool | None:
+        """What the device does by itself; None: nothing."""
+        with self._io:
+            if self._halt or self._closed or not queue.ready or not self._live():
+                return False
+            try:
+                return self.device.serve(index, queue)
+            finally:
+                if queue.ready and queue.needs_interrupt():
+                    self._interrupt(INT_USED)
 
     def _fill(self, index: int, queue: Queue) -> bool:
         """Let the device put what has arrived into the driver's buffers."""

@@ -81,7 +81,7 @@ class Queue:
         self.event_idx = False
         self.indirect = False
         self.last_avail = 0
-        self._used_idx = 0
+        self.used_idx = 0
         self._signalled = 0
         self._spans: dict[int, list[tuple[int, int]]] = {}  # head -> what a device may write
         self._desc_view = memoryview(b"")
@@ -135,7 +135,7 @@ class Queue:
         """Forget the rings; the driver's settings stay."""
         self.ready = False
         self._spans.clear()
-        self.last_avail = self._used_idx = self._signalled = 0
+        self.last_avail = self.used_idx = self._signalled = 0
         self._desc_view = self._avail_view = memoryview(b"")
         self._used16 = self._used32 = memoryview(b"")
 
@@ -230,23 +230,23 @@ class Queue:
 
     def push(self, head: int, length: int) -> None:
         """Put a chain into the used ring: `length` bytes of it were written."""
-        at = 1 + 2 * (self._used_idx & (self.num - 1))
+        at = 1 + 2 * (self.used_idx & (self.num - 1))
         self._used32[at] = head
         self._used32[at + 1] = length & 0xFFFFFFFF
-        self._used_idx = (self._used_idx + 1) & 0xFFFF
+        self.used_idx = (self.used_idx + 1) & 0xFFFF
         # x86 keeps stores in order: the element is visible before the index.
-        self._used16[1] = self._used_idx
+        self._used16[1] = self.used_idx
         self._wrote([head])
 
     def push_many(self, done: Sequence[tuple[int, int]]) -> None:
         """Put (head, length) pairs back; the driver sees all of them or none."""
-        used32, mask, at = self._used32, self.num - 1, self._used_idx
+        used32, mask, at = self._used32, self.num - 1, self.used_idx
         for head, length in done:
             slot = 1 + 2 * (at & mask)
             used32[slot] = head
             used32[slot + 1] = length & 0xFFFFFFFF
             at = (at + 1) & 0xFFFF
-        self._used_idx = at
+        self.used_idx = at
         self._used16[1] = at
         self._wrote([head for head, _ in done])
 
@@ -258,7 +258,7 @@ class Queue:
 
     def needs_interrupt(self) -> bool:
         """Whether the driver wants to hear of what was pushed since the last yes."""
-        new, old = self._used_idx, self._signalled
+        new, old = self.used_idx, self._signalled
         if new == old:
             return False
         full_barrier()  # the index is out before we look at what the driver wants
@@ -296,7 +296,7 @@ class Queue:
             "event_idx": self.event_idx,
             "indirect": self.indirect,
             "last_avail": self.last_avail,
-            "used_idx": self._used_idx,
+            "used_idx": self.used_idx,
             "signalled": self._signalled,
         }
 
@@ -307,5 +307,5 @@ class Queue:
         self.avail, self.used = state["avail"], state["used"]
         if state["ready"] and self.enable(bool(state["event_idx"]), bool(state["indirect"])):
             self.last_avail = state["last_avail"] & 0xFFFF
-            self._used_idx = state["used_idx"] & 0xFFFF
+            self.used_idx = state["used_idx"] & 0xFFFF
             self._signalled = state["signalled"] & 0xFFFF

@@ -15,6 +15,7 @@ import pytest
 from bhyvepy.devices.base import DeviceEnv
 from bhyvepy.devices.virtio.mmio import VirtioMmio
 from bhyvepy.errors import GuestFault
+from bhyvepy.virtq import Ram
 
 RAM = 0x80000000
 RAM_SIZE = 0x100000
@@ -41,6 +42,9 @@ class Memory:
 
     def write(self, gpa, data):
         self.view(gpa, len(data), True)[:] = data
+
+    def direct(self):
+        return [Ram(base, memoryview(data)) for base, data in self.parts]
 
     def wrote(self, spans):
         if self.log is not None:

@@ -22,6 +22,7 @@ PYTHON = {
     "_vmmcore": 1,
     "mem": 2,
     "slirp": 2,
+    "virtq": 2,
     "wire": 2,
     "vmmapi": 3,
     "vgic": 3,
@@ -41,11 +42,11 @@ PYTHON = {
     "cli": 8,
 }
 # Only these may use the extension.
-CORE_USERS = {"vmmapi", "mem", "slirp", "vgic", "wire"}
+CORE_USERS = {"vmmapi", "mem", "slirp", "vgic", "virtq", "wire"}
 # Devices see guest memory through a protocol, never the VM.
-DEVICE_MAY = {"errors", "membarrier", "layout", "config", "slirp", "devices"}
+DEVICE_MAY = {"errors", "membarrier", "layout", "config", "slirp", "virtq", "devices"}
 
-C_FLOORS = {"sys": 0, "net": 0, "pe": 1, "vmm": 2}
+C_FLOORS = {"sys": 0, "net": 0, "virtio": 0, "pe": 1, "vmm": 2}
 # What a hypervisor may know about the silicon.
 PE_API = {"pe/pe.h", "pe/pe_counter.def", "pe/pe_feature.def", "pe/a64_ops.h"}
 

@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT / "vmmcore"))
 import ffi_build  # noqa: E402
 
 ffi = FFI()
-ffi.cdef(ffi_build.cdef((ROOT / "vmmcore/include/vmm.h").read_text(), values=True))
+for header in ffi_build.HEADERS.values():
+    ffi.cdef(ffi_build.cdef(header.read_text(), values=True))
 _consts = ffi.dlopen(None)
 
 SYSREGS = ["sctlr_el1", "ttbr0_el1", "vbar_el1", "esr_el1"]
@@ -68,7 +69,7 @@ class FakeLib:
         self.fail: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith(("VM_", "VMM_")):
+        if name.startswith(("VM_", "VMM_", "VIRTNET_")):
             return getattr(_consts, name)
         raise AttributeError(name)
 

@@ -10,5 +10,7 @@
 #include <stdbool.h>
 
 bool sys_membarrier_private(void);
+/* That barrier: earlier stores before later loads, in all threads. False: it was not made. */
+bool sys_membarrier(void);
 
 #endif /* SYS_MEMBARRIER_H */
