@@ -4,20 +4,9 @@
  *
  *	only=id,bits,...	some of the parts
  */
-#include "lib.h"
+#include "gic_regs.h"
 
-#define GICD_CTLR 0x0
-#define GICD_TYPER 0x4
-#define IGROUPR 0x80
-#define ISENABLER 0x100
-#define ICENABLER 0x180
-#define ISPENDR 0x200
-#define ICPENDR 0x280
-#define ISACTIVER 0x300
-#define ICACTIVER 0x380
-#define IPRIORITYR 0x400
 #define ITARGETSR 0x800
-#define ICFGR 0xc00
 #define SGIR 0xf00
 #define CPENDSGIR 0xf10
 #define SPENDSGIR 0xf20
@@ -33,35 +22,10 @@
 #define AEOIR 0x24
 #define AHPPIR 0x28
 #define DIR 0x1000
-#define SPURIOUS 1023u
-
-#define SPI 64u
-#define NSPI 64u
 
 static uint64_t d, c; /* GICD, GICC */
 static unsigned last_intid;
 static uint8_t target[MAX_CPUS]; /* the bit of each CPU */
-
-static void
-settle(void)
-{
-	dsb();
-	isb();
-}
-
-static bool
-irq(void)
-{
-	settle();
-	return ((mrs(isr_el1) & 0x80) != 0);
-}
-
-static bool
-fiq(void)
-{
-	settle();
-	return ((mrs(isr_el1) & 0x40) != 0);
-}
 
 static unsigned
 take(void)
@@ -83,23 +47,10 @@ end(unsigned iar)
 	settle();
 }
 
-static bool
-bit(unsigned reg, unsigned intid)
-{
-	return ((r32(d + reg + intid / 32 * 4) >> intid % 32 & 1) != 0);
-}
-
-static void
-set(unsigned reg, unsigned intid)
-{
-	w32(d + reg + intid / 32 * 4, 1u << intid % 32);
-	dsb();
-}
-
 static void
 pend(unsigned intid)
 {
-	set(ISPENDR, intid);
+	set_bit(d, ISPENDR, intid);
 }
 
 static void
@@ -118,7 +69,7 @@ spi(unsigned intid, unsigned priority)
 	set_edge(intid, true);
 	w8(d + IPRIORITYR + intid, (uint8_t)priority);
 	w8(d + ITARGETSR + intid, target[this_cpu()->index]);
-	set(ISENABLER, intid);
+	set_bit(d, ISENABLER, intid);
 }
 
 static bool
@@ -178,10 +129,10 @@ walk(unsigned set_reg, unsigned clear_reg)
 
 	for (unsigned n = 32; n <= last_intid; n++) {
 		w32(d + clear_reg + n / 32 * 4, ~0u);
-		set(set_reg, n);
+		set_bit(d, set_reg, n);
 		ok = ok && r32(d + set_reg + n / 32 * 4) == 1u << n % 32;
 		ok = ok && r32(d + clear_reg + n / 32 * 4) == 1u << n % 32;
-		set(clear_reg, n);
+		set_bit(d, clear_reg, n);
 		ok = ok && r32(d + set_reg + n / 32 * 4) == 0;
 	}
 	return (ok);
@@ -223,26 +174,28 @@ simple(void)
 	pend(SPI);
 	report(irq() && r32(c + HPPIR) == SPI, "a pending SPI is signalled");
 	report(take() == SPI && r32(c + RPR) == 0x80, "IAR returns it, RPR is its priority");
-	report(!bit(ISPENDR, SPI) && bit(ISACTIVER, SPI), "it is active");
+	report(!bit_of(d, ISPENDR, SPI) && bit_of(d, ISACTIVER, SPI), "it is active");
 	pend(SPI);
 	report(!irq() && take() == SPURIOUS, "active and pending it is not signalled");
 	end(SPI);
 	report(irq() && take() == SPI, "it comes again after the end");
-	set(ICENABLER, SPI);
+	set_bit(d, ICENABLER, SPI);
 	end(SPI);
-	report(!bit(ISACTIVER, SPI), "A02: an end is not lost while the interrupt is disabled");
+	report(
+	    !bit_of(d, ISACTIVER, SPI), "A02: an end is not lost while the interrupt is disabled");
 	pend(SPI);
-	report(!irq() && bit(ISPENDR, SPI), "a disabled interrupt waits");
-	set(ISENABLER, SPI);
+	report(!irq() && bit_of(d, ISPENDR, SPI), "a disabled interrupt waits");
+	set_bit(d, ISENABLER, SPI);
 	report(take() == SPI, "A02: and fires when it is enabled");
 	end(SPI);
 	pend(SPI);
-	set(ICPENDR, SPI);
+	set_bit(d, ICPENDR, SPI);
 	report(!irq() && take() == SPURIOUS, "ICPENDR takes it back");
 	pend(SPI);
 	take();
 	end(SPURIOUS);
-	report(bit(ISACTIVER, SPI) && r32(c + RPR) == 0x80, "the end of 1023 changes nothing");
+	report(
+	    bit_of(d, ISACTIVER, SPI) && r32(c + RPR) == 0x80, "the end of 1023 changes nothing");
 	end(SPI);
 	w32(c + GICC_CTLR, 0);
 	pend(SPI);
@@ -356,7 +309,7 @@ split_end(void)
 	for (unsigned n = 0; n < 8; n++) {
 		ok = ok && take() == SPI + n;
 		end(SPI + n);
-		ok = ok && r32(c + RPR) == 0xff && bit(ISACTIVER, SPI + n);
+		ok = ok && r32(c + RPR) == 0xff && bit_of(d, ISACTIVER, SPI + n);
 	}
 	report(ok, "with EOImode 1 EOIR drops the priority and leaves 8 active");
 	ok = true;
@@ -364,7 +317,7 @@ split_end(void)
 	report(!irq(), "active ones that are pending again are not signalled");
 	for (unsigned i = 0, n = 3; i < 8; i++, n = (n + 3) & 7) {
 		w32(c + DIR, SPI + n);
-		ok = ok && !bit(ISACTIVER, SPI + n) && take() == SPI + n;
+		ok = ok && !bit_of(d, ISACTIVER, SPI + n) && take() == SPI + n;
 		end(SPI + n);
 	}
 	report(ok, "DIR deactivates in any order, and each comes again");
@@ -379,8 +332,8 @@ groups(void)
 {
 	w32(d + GICD_CTLR, 3);
 	spi(SPI, 0x80);
-	set(IGROUPR, SPI);
-	if (!bit(IGROUPR, SPI)) {
+	set_bit(d, IGROUPR, SPI);
+	if (!bit_of(d, IGROUPR, SPI)) {
 		skip("no groups");
 		return;
 	}
@@ -391,7 +344,7 @@ groups(void)
 	report(r32(c + HPPIR) == 1022 && r32(c + AHPPIR) == SPI, "so does HPPIR, but not AHPPIR");
 	report(r32(c + AIAR) == SPI, "AIAR returns it");
 	w32(c + AEOIR, SPI);
-	report(!bit(ISACTIVER, SPI), "AEOIR ends it");
+	report(!bit_of(d, ISACTIVER, SPI), "AEOIR ends it");
 	w32(c + GICC_CTLR, 7);
 	pend(SPI);
 	report(take() == SPI, "with AckCtl IAR returns it");
@@ -404,7 +357,7 @@ groups(void)
 	end(SPI + 1);
 	pend(SPI);
 	report(irq() && !fiq(), "group 1 as IRQ");
-	set(ICPENDR, SPI);
+	set_bit(d, ICPENDR, SPI);
 	w32(d + IGROUPR + SPI / 8, 0);
 	w32(c + GICC_CTLR, 1);
 	w32(d + GICD_CTLR, 1);
@@ -415,12 +368,12 @@ static void
 levels(void)
 {
 	w8(d + IPRIORITYR + INTID_VTIMER, 0x80);
-	set(ISENABLER, INTID_VTIMER);
+	set_bit(d, ISENABLER, INTID_VTIMER);
 	msr(cntv_cval_el0, 0);
 	msr(cntv_ctl_el0, 1);
 	report(wait_for(irq(), 1000), "the timer that is due is signalled");
-	set(ICPENDR, INTID_VTIMER);
-	report(irq() && bit(ISPENDR, INTID_VTIMER), "ICPENDR does not take a level away");
+	set_bit(d, ICPENDR, INTID_VTIMER);
+	report(irq() && bit_of(d, ISPENDR, INTID_VTIMER), "ICPENDR does not take a level away");
 	report(take() == INTID_VTIMER && !irq(), "it is taken, and quiet while active");
 	end(INTID_VTIMER);
 	report(wait_for(irq(), 1000) && take() == INTID_VTIMER, "it comes again while it is up");
@@ -428,7 +381,7 @@ levels(void)
 	settle();
 	end(INTID_VTIMER);
 	report(!irq() && take() == SPURIOUS, "and not when it is down");
-	set(ICENABLER, INTID_VTIMER);
+	set_bit(d, ICENABLER, INTID_VTIMER);
 }
 
 static void
@@ -446,12 +399,12 @@ sgis(void)
 	delay_us(100);
 	report(!irq(), "one to all others does not reach the sender");
 	w8(d + SPENDSGIR + 5, target[0]);
-	report(
-	    r8(d + CPENDSGIR + 5) == target[0] && bit(ISPENDR, 5), "SPENDSGIR makes one pending");
+	report(r8(d + CPENDSGIR + 5) == target[0] && bit_of(d, ISPENDR, 5),
+	    "SPENDSGIR makes one pending");
 	w8(d + CPENDSGIR + 5, target[0]);
-	report(!irq() && !bit(ISPENDR, 5), "CPENDSGIR takes it back");
+	report(!irq() && !bit_of(d, ISPENDR, 5), "CPENDSGIR takes it back");
 	pend(6);
-	report(!bit(ISPENDR, 6), "ISPENDR does not touch SGIs");
+	report(!bit_of(d, ISPENDR, 6), "ISPENDR does not touch SGIs");
 }
 
 static volatile unsigned step, seen_by_other;
@@ -526,13 +479,14 @@ others(void)
 	step = 0;
 	cpu_run(1, other_takes, NULL);
 	pend(SPI);
-	report(bit(ISPENDR, SPI) && !irq(), "an SPI that waits for another CPU reads as pending");
-	set(ICPENDR, SPI);
-	report(!bit(ISPENDR, SPI), "it can be taken back from there");
+	report(bit_of(d, ISPENDR, SPI) && !irq(),
+	    "an SPI that waits for another CPU reads as pending");
+	set_bit(d, ICPENDR, SPI);
+	report(!bit_of(d, ISPENDR, SPI), "it can be taken back from there");
 	pend(SPI);
 	step = 1;
 	report(wait_for(step == 2, 5000) && seen_by_other == SPI, "it is taken there");
-	report(bit(ISACTIVER, SPI), "and reads as active");
+	report(bit_of(d, ISACTIVER, SPI), "and reads as active");
 	w8(d + ITARGETSR + SPI, target[0]);
 	pend(SPI);
 	report(!irq(), "moved while active it ends where it was taken");

@@ -5,7 +5,7 @@
  *	only=id,map,...	some of the parts
  *	lpis=N		of the flood [200]
  */
-#include "lib.h"
+#include "gic_v3.h"
 
 #define GITS_CTLR 0x0
 #define GITS_TYPER 0x8
@@ -16,63 +16,19 @@
 #define GITS_PIDR2 0xffe8
 #define GITS_TRANSLATER 0x10040
 #define GICR_CTLR 0x0
-#define GICR_TYPER 0x8
 #define GICR_PROPBASER 0x70
 #define GICR_PENDBASER 0x78
 
 #define VALID (UINT64_C(1) << 63)
-#define SPURIOUS 1023u
 #define LPI 8192u
 #define NOWHERE UINT64_C(0x7f00000000) /* no RAM on either machine */
 #define QUEUE_SIZE 4096u
-
-#define iar1() ((unsigned)mrs(S3_0_C12_C12_0))
-#define eoir1(n) msr(S3_0_C12_C12_1, n)
-#define hppir1() ((unsigned)mrs(S3_0_C12_C12_2))
-#define rpr() ((unsigned)mrs(S3_0_C12_C11_3))
-#define set_pmr(v) msr(S3_0_C4_C6_0, v)
-#define get_ctlr() mrs(S3_0_C12_C12_4)
-#define set_ctlr(v) msr(S3_0_C12_C12_4, v)
 
 static uint64_t its;
 static volatile uint64_t *queue;
 static volatile uint8_t *props; /* of LPIs from LPI up */
 static uint64_t pending[2];
 static uint64_t rd_base[MAX_CPUS]; /* target of a collection */
-
-static void
-settle(void)
-{
-	dsb();
-	isb();
-}
-
-static bool
-irq(void)
-{
-	settle();
-	return ((mrs(isr_el1) & 0x80) != 0);
-}
-
-static unsigned
-take(void)
-{
-	settle();
-	return (iar1());
-}
-
-static unsigned
-take_soon(void)
-{
-	return (wait_for(irq(), 2000) ? take() : SPURIOUS);
-}
-
-static void
-end(unsigned intid)
-{
-	eoir1(intid);
-	isb();
-}
 
 /* -- commands -------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 """Bugs of FreeBSD's vmm and of others, replayed (docs/reference/reliability.md, 1.2).
 
 A01 to A09, A14 and A15 are about the vGIC: test_vgic_dist.py and test_vgic_order.py name
-them, guests/tests/gic.c tries them from inside. Here are the others.
+them, guests/tests/gic*.c try them from inside. Here are the others.
 """
 
 from __future__ import annotations
