@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vmm_guest import EXIT_SMCCC, MIB, RAM, Vm, lib
+from vmm_guest import EXIT_SMCCC, MIB, PC, RAM, Vm, lib, ok, wait_for
 
 FUNCTIONS, CALLS = 600, 30000
+INVALIDATIONS = 100
 TABLE = RAM + 15 * MIB
 EVICTIONS = "blocks of translated code that made room for others"
 DROPS = "times that all translated code was dropped"
@@ -118,3 +119,48 @@ def test_code_that_does_not_fit_runs_as_interpreted(vmm_dir: Path) -> None:
         assert counted[BLOCKS] - counted[EVICTIONS] <= plenty[BLOCKS], (kib, counted)
         # All at once only at the start.
         assert counted[DROPS] < 10, (kib, counted)
+
+
+def test_a_page_invalidated_line_by_line_takes_no_other_code(vmm_dir: Path) -> None:
+    """IC IVAU for all lines of a page: what another vCPU runs elsewhere stays translated."""
+    source = f"""
+        mrs x8, mpidr_el1
+        and x8, x8, #0xff
+        adr x11, data
+        cbnz x8, other
+        mov x2, #{INVALIDATIONS}
+    0:  ldr x3, [x11, #8]
+        cbz x3, 0b
+    1:  add x4, x11, #4096
+        mov x5, #64
+    2:  ic ivau, x4
+        add x4, x4, #64
+        subs x5, x5, #1
+        b.ne 2b
+        dsb ish
+        isb
+        subs x2, x2, #1
+        b.ne 1b
+        mov x3, #1
+        stlr x3, [x11]
+        hvc #0
+    other:
+        mov x3, #1
+        str x3, [x11, #8]
+    3:  ldar x3, [x11]
+        cbz x3, 3b
+        hvc #0
+        .balign 4096
+    data: .quad 0, 0
+    """
+    with translator(ON):
+        vm = Vm.flat(vmm_dir, "t", source, maxcpus=2)
+        vm.mmu_on(TABLE)
+        ok(lib.vm_activate_cpu(vm.handle, 1))
+        vm.set(PC, RAM, vcpu=1)
+        vm.mmu_on(TABLE, vcpu=1)
+        with vm.running(vcpu=1) as exits:
+            assert vm.run_until_hvc().exitcode == EXIT_SMCCC
+            wait_for(lambda: bool(exits), 60)
+        assert vm.stat(DROPS, vcpu=1) < 10
+        vm.close()

@@ -177,15 +177,28 @@ cluster_request(struct pe *pe, uint32_t bits)
 	pe->dsb_waits = true;
 }
 
+/* Guests invalidate line after line: those of a page need one slot. */
+static bool
+joins(struct cluster_mail *last, const struct cluster_mail *mail)
+{
+	if (last->op != CLUSTER_IC_LINES || mail->op != CLUSTER_IC_LINES ||
+	    last->addr != mail->addr)
+		return (false);
+	last->lines |= mail->lines;
+	return (true);
+}
+
 static bool
 put_mail(struct mailbox *box, const struct cluster_mail *mail)
 {
 	bool room;
 
 	pthread_mutex_lock(&box->lock);
-	room = box->count < SLOTS;
-	if (room)
+	room = box->count != 0 && joins(&box->slot[box->count - 1], mail);
+	if (!room && box->count < SLOTS) {
 		box->slot[box->count++] = *mail;
+		room = true;
+	}
 	pthread_mutex_unlock(&box->lock);
 	return (room);
 }
@@ -193,7 +206,7 @@ put_mail(struct mailbox *box, const struct cluster_mail *mail)
 void
 cluster_post(struct pe *pe, const struct cluster_mail *mail)
 {
-	bool code = mail->op == CLUSTER_IC_LINE || mail->op == CLUSTER_WRITTEN;
+	bool code = mail->op == CLUSTER_IC_LINES || mail->op == CLUSTER_WRITTEN;
 	uint32_t all = code ? PE_REQ_IC_ALL : PE_REQ_TLBI_ALL;
 
 	if (alone(pe))
@@ -223,8 +236,8 @@ serve_one(struct pe *pe, const struct cluster_mail *m)
 	case CLUSTER_TLBI_VMID:
 		mmu_flush_vmid(pe, m->vmid);
 		break;
-	case CLUSTER_IC_LINE:
-		codecache_drop_line(pe, m->addr);
+	case CLUSTER_IC_LINES:
+		codecache_drop_lines(pe, m->addr, m->lines);
 		break;
 	case CLUSTER_CODE:
 		mmu_drop_writes(pe, (uintptr_t)m->addr);

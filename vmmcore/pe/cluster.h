@@ -15,7 +15,7 @@ enum cluster_op {
 	CLUSTER_TLBI_VA,   /* range */
 	CLUSTER_TLBI_ASID, /* vmid, asid */
 	CLUSTER_TLBI_VMID, /* vmid */
-	CLUSTER_IC_LINE,   /* addr: physical */
+	CLUSTER_IC_LINES,  /* addr: physical page; lines: which 64 bytes of it */
 	CLUSTER_CODE,      /* addr: host page that is executed from now on (strict.c) */
 	CLUSTER_WRITTEN,   /* addr: physical page that is written from now on */
 };
@@ -24,7 +24,7 @@ struct cluster_mail {
 	uint8_t op;
 	uint8_t regime;
 	uint32_t vmid, asid;
-	uint64_t addr;
+	uint64_t addr, lines;
 	struct mmu_flush range;
 };
 

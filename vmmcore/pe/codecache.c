@@ -159,16 +159,18 @@ forget(struct codepage *page, unsigned first, unsigned count)
 }
 
 void
-codecache_drop_line(struct pe *pe, uint64_t pa)
+codecache_drop_lines(struct pe *pe, uint64_t pa, uint64_t lines)
 {
-	struct codepage *page = find(pe, pa & ~UINT64_C(0xfff));
+	struct codepage *page = find(pe, pa);
 
-	if (page == NULL)
-		return;
-	pe->count.code_inval++;
-	forget(page, (unsigned)(pa & 0xfc0) / 4, 16);
-	if (pe->jit != NULL)
-		jit_drop_line(pe, page, (unsigned)(pa & 0xfc0));
+	for (; page != NULL && lines != 0; lines &= lines - 1) {
+		unsigned line = (unsigned)__builtin_ctzll(lines);
+
+		pe->count.code_inval++;
+		forget(page, 16 * line, 16);
+		if (pe->jit != NULL)
+			jit_drop_line(pe, page, 64 * line);
+	}
 }
 
 void

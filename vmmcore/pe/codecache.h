@@ -14,8 +14,8 @@ void codecache_destroy(struct pe *);
 struct codepage *codecache_get(struct pe *, uint64_t pa, const void *words);
 /* Decode slot i of a page that is not decoded yet. */
 void codecache_decode(struct pe *, struct codepage *, unsigned i);
-/* Drop the instructions of the 64-byte line at pa. */
-void codecache_drop_line(struct pe *, uint64_t pa);
+/* Drop the instructions of these 64-byte lines, a bit each, of the page at pa. */
+void codecache_drop_lines(struct pe *, uint64_t pa, uint64_t lines);
 /* Drop what is decoded of the page at pa; writes to it may go unnoticed. */
 void codecache_drop_page(struct pe *, uint64_t pa);
 /* All of it: the caller must look its own page up again. */

@@ -309,6 +309,7 @@ dc_zva(struct pe *pe, const struct insn *in, uint64_t va)
 static int
 ic_ivau(struct pe *pe, const struct insn *in, uint64_t va)
 {
+	struct cluster_mail mail = { .op = CLUSTER_IC_LINES };
 	uint64_t pa;
 
 	if (pe->el == 0 && (pe_sctlr(pe) & SCTLR_UCI) == 0)
@@ -317,8 +318,10 @@ ic_ivau(struct pe *pe, const struct insn *in, uint64_t va)
 		return (sysreg_trap(pe, in, 2, false));
 	if (mmu_cache_va(pe, in, va, ACC_READ, &pa) != 0)
 		return (INSN_EXC);
-	codecache_drop_line(pe, pa);
-	cluster_post(pe, &(struct cluster_mail){ .op = CLUSTER_IC_LINE, .addr = pa });
+	mail.addr = pa & ~UINT64_C(0xfff);
+	mail.lines = UINT64_C(1) << FIELD(pa, 6, 6);
+	codecache_drop_lines(pe, mail.addr, mail.lines);
+	cluster_post(pe, &mail);
 	return (0);
 }
 
