@@ -361,9 +361,16 @@ def _show_cpus(which: int, key: str) -> Callable[[Report, vmmapi.VM, vmmapi.VCPU
     return show
 
 
+INTERPRETED = "instructions interpreted, not translated yet"
+
+
 def show_stats(report: Report, _vm: vmmapi.VM, vcpu: vmmapi.VCPU) -> None:
     """Counters, by FreeBSD's names."""
     stats = vcpu.stats()
+    if INTERPRETED in stats:
+        slow = stats["handlers called by translated code"] + stats[INTERPRETED]
+        executed = stats["guest instructions executed"]
+        stats["instructions in a million not translated"] = slow * 1_000_000 // max(executed, 1)
     report.add(
         "stats",
         stats,

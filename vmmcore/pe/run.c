@@ -196,6 +196,8 @@ execute(struct pe *pe)
 				in++;
 			pe->count.insns += (uint64_t)(in - first) + 1;
 			pe->slice -= (int32_t)(in - first) + 1;
+			if (pe->jit != NULL)
+				pe->count.jit_interp += (uint64_t)(in - first) + 1;
 			if (r != INSN_BRANCH || pe->slice <= 0 ||
 			    ((pe->pc ^ pe->pc_page) & ~UINT64_C(0xffc)) != 0 || pe->jit != NULL)
 				break;
