@@ -1,29 +1,37 @@
 """libvmmapi in Python: VM and VCPU over the C core.
 
-With mem.py, vgic.py, wire.py and slirp.py what imports the extension. A VM lives in files of the
-VM directory; any process of its owner may open it (docs/architecture.md,
-section 3). Every failure of the core becomes one VmError with a line that says
-what to do. Not here: what a machine consists of (layout.py, machdep.py), and
-what is done about an exit (bhyverun.py).
+Others that import the extension: coreinfo.py, vmlist.py, mem.py, vgic.py, wire.py, virtq.py and
+slirp.py. A VM lives in files of the VM directory; any process of its owner may open it
+(docs/architecture.md, section 3). Every failure of the core becomes one VmError with a line
+that says what to do. Not here: what a machine consists of (layout.py, machdep.py), and what
+is done about an exit (bhyverun.py).
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bhyvepy import layout
 from bhyvepy._vmmcore import ffi, lib
+from bhyvepy.coreinfo import JIT_MEMORY as JIT_MEMORY
+from bhyvepy.coreinfo import capabilities as capabilities
+from bhyvepy.coreinfo import core_version as core_version
+from bhyvepy.coreinfo import cpu_models as cpu_models
+from bhyvepy.coreinfo import feature_names as feature_names
+from bhyvepy.coreinfo import general_registers as general_registers
+from bhyvepy.coreinfo import memory_lost as memory_lost
+from bhyvepy.coreinfo import register_number as register_number
+from bhyvepy.coreinfo import set_jit as set_jit
+from bhyvepy.coreinfo import stat_descriptions as stat_descriptions
+from bhyvepy.coreinfo import switch_feature as switch_feature
+from bhyvepy.coreinfo import system_registers as system_registers
 from bhyvepy.errors import (
     ConfigError,
     GuestFault,
     VmError,
-    printable,
     vm_error,
 )
 from bhyvepy.mem import PROT_READ, PROT_WRITE, GuestMemory, Segment
@@ -40,6 +48,10 @@ from bhyvepy.vmexit import (
     VmExit,
     VmState,
 )
+from bhyvepy.vmlist import VmInfo as VmInfo
+from bhyvepy.vmlist import check_name as check_name
+from bhyvepy.vmlist import list_vms as list_vms
+from bhyvepy.vmlist import stat_vm as stat_vm
 from bhyvepy.vmmdir import check_space as check_space
 from bhyvepy.vmmdir import format_size as format_size
 from bhyvepy.vmmdir import loading as loading
@@ -48,166 +60,12 @@ from bhyvepy.vmmdir import vmm_dir as vmm_dir
 PROT_EXEC = 4
 PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC
 MAXCPU = 64
-# Bytes for translated code of one vCPU: least and most.
-JIT_MEMORY = (int(lib.VMM_JIT_MEMORY_MIN), int(lib.VMM_JIT_MEMORY_MAX))
 CLOSE_S = 2.0  # what close() waits for vCPUs
 SEG_NAMES = {0: "sysmem", 1: "bootrom", 2: "stolentime"}
 
 CPUS_ACTIVE = 0
 CPUS_SUSPENDED = 1
 CPUS_DEBUG = 2
-
-
-def check_name(name: str) -> str:
-    """A VM name that can be a file name on any system."""
-    ok = 0 < len(name) <= int(lib.VM_MAX_NAMELEN) and name[0] not in ".-"
-    if not ok or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
-        raise ConfigError(
-            f"bad VM name '{printable(name, 40)}': use 1 to {int(lib.VM_MAX_NAMELEN)} letters,"
-            " digits, '.', '_' and '-', beginning with a letter, a digit or '_'"
-        )
-    return name
-
-
-# -- registers --------------------------------------------------------------------
-@cache
-def general_registers() -> dict[str, int]:
-    """x0 to x29, lr, sp, pc and cpsr, in the order of FreeBSD's enum."""
-    regs = {f"x{n}": int(lib.VM_REG_GUEST_X0) + n for n in range(30)}
-    regs["lr"] = int(lib.VM_REG_GUEST_LR)
-    regs["sp"] = int(lib.VM_REG_GUEST_SP)
-    regs["pc"] = int(lib.VM_REG_GUEST_PC)
-    regs["cpsr"] = int(lib.VM_REG_GUEST_CPSR)
-    return regs
-
-
-@cache
-def system_registers() -> dict[str, int]:
-    """The system registers that a vCPU keeps, by Arm's name in lower case."""
-    regs: dict[str, int] = {}
-    name, reg = ffi.new("char[]", 64), ffi.new("int *")
-    n = 0
-    while not (err := lib.vm_sysreg_info(n, name, reg)):
-        regs[ffi.string(name).decode("ascii").lower()] = int(reg[0])
-        n += 1
-    if err != errno.ENOENT:
-        raise vm_error(err, "list the system registers")
-    regs.setdefault("mpidr_el1", int(lib.VM_REG_GUEST_MPIDR_EL1))
-    return regs
-
-
-@cache
-def _vector_registers() -> dict[str, int]:
-    """v0.lo, v0.hi to v31.hi: halves of the SIMD registers."""
-    first = int(lib.VM_REG_GUEST_V0)
-    return {
-        f"v{n}.{half}": first + 2 * n + i for n in range(32) for i, half in enumerate(("lo", "hi"))
-    }
-
-
-# -- what the CPU can do ----------------------------------------------------------
-@cache
-def feature_names() -> tuple[str, ...]:
-    """The extensions by number, in lower case with - for _."""
-    names: list[str] = []
-    name, desc = ffi.new("char const **"), ffi.new("char const **")
-    while not lib.vm_feature_name(len(names), name, desc):
-        names.append(ffi.string(name[0]).decode("ascii").lower().replace("_", "-"))
-    return tuple(names)
-
-
-@cache
-def cpu_models() -> dict[str, int]:
-    """The named CPUs and their sets of features."""
-    models: dict[str, int] = {}
-    name, features = ffi.new("char const **"), ffi.new("uint64_t *")
-    while not lib.vm_cpu_model(len(models), name, features):
-        models[ffi.string(name[0]).decode("ascii")] = int(features[0])
-    return models
-
-
-def switch_feature(features: int, number: int, on: bool) -> int:
-    """A set with a feature and what it needs, or without it and what needs it."""
-    cell = ffi.new("uint64_t *", features)
-    if err := lib.vm_feature_switch(cell, number, on):
-        raise vm_error(err, "switch a feature")
-    return int(cell[0])
-
-
-_ALIASES = {"x30": "lr", "fp": "x29", "pstate": "cpsr"}
-
-
-def register_number(name: str) -> int:
-    """The number of a register, by name."""
-    key = _ALIASES.get(name.lower(), name.lower())
-    reg = general_registers().get(key)
-    if reg is None:
-        reg = _vector_registers().get(key)
-    if reg is None:
-        reg = system_registers().get(key)
-    if reg is None:
-        raise ConfigError(f"unknown register {printable(name, 40)}")
-    return reg
-
-
-@dataclass(frozen=True, slots=True)
-class VmInfo:
-    """What `bhyvectl --list` shows; `damaged` VMs can only be destroyed."""
-
-    name: str
-    state: VmState | None
-    how: SuspendHow
-    maxcpus: int
-    runner: int
-    uid: int
-    mem: int
-    created: int
-
-    @property
-    def damaged(self) -> bool:
-        """Half made, of another version, or with files missing."""
-        return self.state is None
-
-
-def _info(name: str, raw: Any) -> VmInfo:
-    return VmInfo(
-        name,
-        VmState(raw.state),
-        SuspendHow(raw.how),
-        int(raw.maxcpus),
-        int(raw.runner),
-        int(raw.uid),
-        int(raw.mem),
-        int(raw.created),
-    )
-
-
-def stat_vm(name: str) -> VmInfo:
-    """Facts of a VM without opening it."""
-    directory = vmm_dir()
-    raw = ffi.new("struct vm_info *")
-    err = lib.vm_stat(directory.encode(), check_name(name).encode(), raw)
-    if err == errno.EPROTO:
-        return VmInfo(name, None, SuspendHow.NONE, 0, 0, os.geteuid(), 0, 0)
-    if err:
-        raise vm_error(err, "look at", name, directory)
-    return _info(name, raw)
-
-
-def list_vms() -> list[VmInfo]:
-    """All VMs of this user, by name, damaged ones included."""
-    out = []
-    for entry in sorted(os.listdir(vmm_dir())):
-        try:
-            out.append(stat_vm(entry))
-        except ConfigError:
-            # Not a name: a VM that was never finished, under its temporary name.
-            if entry.startswith("."):
-                continue
-        except VmError as err:
-            if err.errno != errno.ENOENT:
-                raise
-    return out
 
 
 class VM:
@@ -317,7 +175,7 @@ class VM:
         """State, reason of the last end, runner, memory, age."""
         raw = ffi.new("struct vm_info *")
         self._check(lib.vm_info(self.handle, raw), "look at")
-        return _info(self.name, raw)
+        return VmInfo.of(self.name, raw)
 
     def features(self) -> int:
         """The set of features that its CPUs have."""
@@ -757,44 +615,3 @@ _EXITS: dict[int, Callable[[_Common, Any], VmExit]] = {
     ExitCode.SUSPENDED: _suspended,
     ExitCode.SMCCC: _smccc,
 }
-
-
-# -- facts of the core ------------------------------------------------------------
-@cache
-def stat_descriptions() -> tuple[str, ...]:
-    """The names of the counters, in order."""
-    out: list[str] = []
-    desc = ffi.new("char **")
-    while not lib.vm_stat_desc(len(out), ffi.cast("const char **", desc)):
-        out.append(ffi.string(desc[0]).decode())
-    return tuple(out)
-
-
-def capabilities() -> Iterable[tuple[str, int]]:
-    """(name, number) of the capabilities, by FreeBSD's names in lower case."""
-    return [
-        (n.removeprefix("VM_CAP_").lower(), int(getattr(lib, n)))
-        for n in dir(lib)
-        if n.startswith("VM_CAP_") and n != "VM_CAP_MAX"
-    ]
-
-
-def memory_lost() -> bool:
-    """Whether a segment file was truncated under this process."""
-    return bool(lib.vm_memory_lost())
-
-
-def set_jit(on: bool, *, perf: bool = False, strict: bool = False, memory: int = 0) -> None:
-    """Translate guest code to host code, or interpret it: for vCPUs started from now on.
-
-    With `perf`, jit-PID.dump in the working directory describes translated code. With `strict`,
-    code that the guest modifies without maintenance is seen at once. `memory` is the room for
-    the code of one vCPU, within JIT_MEMORY, or 0: the usual.
-    """
-    flags = on * lib.VMM_JIT_ON | perf * lib.VMM_JIT_PERF | strict * lib.VMM_JIT_STRICT
-    lib.vmm_set_jit(flags, memory)
-
-
-def core_version() -> str:
-    """Version and build facts of the core."""
-    return str(ffi.string(lib.vmm_version()).decode())

@@ -483,7 +483,7 @@ GUARDS: list[Guard] = [
         ),
     ),
     *_file(
-        "bhyvepy/vmmapi.py",
+        "bhyvepy/vmlist.py",
         "tests/functional/test_bad_input.py",
         (
             "def check_name",

@@ -24,6 +24,8 @@ PYTHON = {
     "slirp": 2,
     "virtq": 2,
     "wire": 2,
+    "coreinfo": 2,
+    "vmlist": 3,
     "vmmapi": 3,
     "vgic": 3,
     "libvmmapi": 3,
@@ -42,7 +44,7 @@ PYTHON = {
     "cli": 8,
 }
 # Only these may use the extension.
-CORE_USERS = {"vmmapi", "mem", "slirp", "vgic", "virtq", "wire"}
+CORE_USERS = {"coreinfo", "vmlist", "vmmapi", "mem", "slirp", "vgic", "virtq", "wire"}
 # Devices see guest memory through a protocol, never the VM.
 DEVICE_MAY = {"errors", "membarrier", "layout", "config", "slirp", "virtq", "devices"}
 

@@ -92,11 +92,13 @@ def test_variables_are_those_that_are_read() -> None:
 
 
 def test_the_api_page_names_the_api() -> None:
-    """vmmapi(3) has every public function and method of vmmapi.py, and none that is not there."""
+    """vmmapi(3) has every public function and method of bhyvepy.vmmapi, and no other."""
     page = (MAN / "vmmapi.3").read_text()
     named = {n.split(".")[-1] for n in re.findall(r"Fn (\S+)", page)}
     public: set[str] = set()
-    sources = [ROOT / "bhyvepy" / name for name in ("vmmapi.py", "vmmdir.py")]
+    sources = [
+        ROOT / "bhyvepy" / name for name in ("vmmapi.py", "coreinfo.py", "vmlist.py", "vmmdir.py")
+    ]
     for node in [n for path in sources for n in ast.parse(path.read_text()).body]:
         if isinstance(node, ast.FunctionDef):
             public.add(node.name)
