@@ -142,6 +142,7 @@ class GuestMemory:
 
     def close(self) -> None:
         """The VM is closed: nothing new is allocated, and views stay what they are."""
+        self._vm = None
         for seg in self._segments.values():
             seg._vm = None
 
@@ -187,7 +188,7 @@ class GuestMemory:
     def direct(self) -> list[Ram]:
         """All of it for C code that keeps the rules of view(); nothing for a while that wants
         to know of each write (dirty log). What was begun before that ends with wrote()."""
-        if lib.vm_dirty_logging(self._vm):
+        if self._vm is None or lib.vm_dirty_logging(self._vm):
             return []
         if self._direct is None:
             self._direct = [
@@ -208,7 +209,7 @@ class GuestMemory:
 
     def wrote(self, spans: Iterable[tuple[int, int]]) -> None:
         """A device has written (address, length) ranges: the dirty log wants to know."""
-        if lib.vm_dirty_logging(self._vm):
+        if self._vm is not None and lib.vm_dirty_logging(self._vm):
             for gpa, length in spans:
                 lib.vm_dma_written(self._vm, gpa, length)
 

@@ -1,12 +1,12 @@
-"""The data path of virtio-net in C (vmmcore/virtio), for a queue of devices/virtio.
+"""The data paths of virtio-net and virtio-blk in C (vmmcore/virtio), for a queue of devices/virtio.
 
 Responsible for handing a queue's position and the guest's RAM to C and for taking the position
-back. What a result means for a device is the device's (devices/virtio/net.py).
+back. What a result means for a device is the device's (devices/virtio/net.py, blk.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ class Ram:
     chunk: int = 1
 
 
-class NetResult(IntEnum):
+class Result(IntEnum):
     """Why a batch ended (virtio/virtnet.h)."""
 
     EMPTY = lib.VIRTNET_EMPTY
@@ -59,11 +59,10 @@ def _address(view: memoryview) -> Any:
     return ffi.cast("void *", ffi.from_buffer(view))
 
 
-class NetPath:
-    """One direction of a card: its settings are fields of `card` (struct virtnet)."""
+class Path:
+    """A queue's way through C."""
 
     def __init__(self, ram: Sequence[Ram]) -> None:
-        self.card: Any = ffi.new("struct virtnet *")
         self.ram = ram
         self._table = ffi.new("struct virtq_ram[]", max(len(ram), 1))
         for r, row in zip(ram, self._table, strict=False):
@@ -73,17 +72,16 @@ class NetPath:
         self._queue = ffi.new("struct virtq *")
         self._queue.ram, self._queue.nram = self._table, len(ram)
 
-    def run(self, receive: bool, queue: Position) -> NetResult:
+    def _run(self, work: Callable[[Any, Any], int], card: Any, queue: Position) -> Result:
         """A batch; the queue's position follows."""
         q = self._queue
         q.desc, q.avail, q.used, q.num = queue.desc, queue.avail, queue.used, queue.num
         q.event_idx, q.indirect = queue.event_idx, queue.indirect
         q.last_avail, q.used_idx = queue.last_avail, queue.used_idx
         q.shown = queue.used_idx
-        work = lib.virtnet_receive if receive else lib.virtnet_send
-        result = work(q, self.card)
+        result = work(q, card)
         queue.last_avail, queue.used_idx = q.last_avail, q.used_idx
-        return NetResult(result)
+        return Result(result)
 
     @property
     def why(self) -> str:
@@ -95,3 +93,27 @@ class NetPath:
         """(address, length, write) of what must be allocated first."""
         q = self._queue
         return q.absent_gpa, q.absent_len, q.absent_write
+
+
+class NetPath(Path):
+    """One direction of a card: its settings are fields of `card` (struct virtnet)."""
+
+    def __init__(self, ram: Sequence[Ram]) -> None:
+        super().__init__(ram)
+        self.card: Any = ffi.new("struct virtnet *")
+
+    def run(self, receive: bool, queue: Position) -> Result:
+        """A batch of frames."""
+        return self._run(lib.virtnet_receive if receive else lib.virtnet_send, self.card, queue)
+
+
+class BlkPath(Path):
+    """A disk: its settings are fields of `disk` (struct virtblk)."""
+
+    def __init__(self, ram: Sequence[Ram]) -> None:
+        super().__init__(ram)
+        self.disk: Any = ffi.new("struct virtblk *")
+
+    def run(self, queue: Position) -> Result:
+        """A batch of plain reads and writes."""
+        return self._run(lib.virtblk_serve, self.disk, queue)

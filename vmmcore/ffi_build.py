@@ -11,9 +11,8 @@ from pathlib import Path
 from cffi import FFI
 
 CORE = Path(__file__).resolve().parent
-HEADERS = {"vmm.h": CORE / "include" / "vmm.h"} | {
-    name: CORE / name for name in ("net/slirp.h", "net/offload.h", "virtio/virtnet.h")
-}
+OWN = ("net/slirp.h", "net/offload.h", "virtio/virtnet.h", "virtio/virtblk.h")
+HEADERS = {"vmm.h": CORE / "include" / "vmm.h"} | {name: CORE / name for name in OWN}
 
 # Object-like macros with a number for a value; strings and F(x) are left out.
 _CONSTANT = re.compile(r'#define\s+([A-Z][A-Z0-9_]*)[ \t]+([^"\s].*)')

@@ -124,6 +124,10 @@ class DiskFile:
             except OSError:
                 pass
 
+    def fileno(self) -> int:
+        """For whoever reads and writes whole sectors of it."""
+        return self._fd
+
     def close(self) -> None:
         """Give the lock back."""
         if self._fd >= 0:

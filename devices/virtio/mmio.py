@@ -472,7 +472,7 @@ class VirtioMmio(Device):
             try:
                 return self.device.serve(index, queue)
             finally:
-                if queue.ready and queue.needs_interrupt():
+                if queue.ready and not self._abandoned and queue.needs_interrupt():
                     self._interrupt(INT_USED)
 
     def _fill(self, index: int, queue: Queue) -> bool:

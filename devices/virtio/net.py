@@ -22,7 +22,7 @@ from hashlib import md5
 from typing import Any, ClassVar
 
 from bhyvepy.errors import printable
-from bhyvepy.virtq import NetPath, NetResult
+from bhyvepy.virtq import NetPath, Result
 
 from ..base import DeviceError, GuestLog
 from ..netback import (
@@ -202,12 +202,12 @@ class VirtioNet(VirtioDevice):
 
     # -- both directions --------------------------------------------------------------------
 
-    def _fast(self, index: int, queue: Queue) -> NetResult:
+    def _fast(self, index: int, queue: Queue) -> Result:
         """A batch in C."""
         memory = queue.memory
         ram = memory.direct()
         if not ram or not self.fast:
-            return NetResult.LONG
+            return Result.LONG
         path = self._paths.get(index)
         if path is None:
             path = self._paths[index] = NetPath(ram)
@@ -226,9 +226,9 @@ class VirtioNet(VirtioDevice):
             self.lost += card.lost
             if card.bad:
                 self.log.complain(path.why)
-            if result is NetResult.BROKEN:
+            if result is Result.BROKEN:
                 raise QueueError(path.why)
-            if result is not NetResult.ABSENT:
+            if result is not Result.ABSENT:
                 return result
             memory.view(*path.absent)
 
@@ -237,7 +237,7 @@ class VirtioNet(VirtioDevice):
     def serve(self, index: int, queue: Queue) -> bool | None:
         """Frames of the driver's, in C."""
         result = self._fast(index, queue)
-        return None if result is NetResult.LONG else result is not NetResult.EMPTY
+        return None if result is Result.LONG else result is not Result.EMPTY
 
     def handle(self, index: int, chain: Chain) -> int:
         """One frame of the driver's."""
@@ -286,9 +286,9 @@ class VirtioNet(VirtioDevice):
         self._agree()
         if not self._rooms:
             result = self._fast(index, queue)
-            self._armed = result is NetResult.IDLE
-            if result is not NetResult.LONG:
-                return result in (NetResult.MORE, NetResult.TURN)
+            self._armed = result is Result.IDLE
+            if result is not Result.LONG:
+                return result in (Result.MORE, Result.TURN)
         done: list[tuple[int, int]] = []
         try:
             for _ in range(BATCH):

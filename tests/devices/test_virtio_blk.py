@@ -317,6 +317,7 @@ def test_image_cut_short(disk, image):
 
 def test_host_error(disk, monkeypatch):
     """ENOSPC of the host is IOERR for the guest, and the next request works."""
+    monkeypatch.setattr(VirtioBlk, "fast", False)
 
     def full(*args):
         raise OSError(28, "No space left on device")
@@ -329,6 +330,7 @@ def test_host_error(disk, monkeypatch):
 
 def test_v07_partial_writes_continue_without_repeats(disk, monkeypatch):
     """V07: after a short write only the rest is written."""
+    monkeypatch.setattr(VirtioBlk, "fast", False)
     calls = []
     real = os.pwritev
 

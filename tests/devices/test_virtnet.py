@@ -14,7 +14,7 @@ from bhyvepy.devices.netback import F_CSUM, HEADER, Backend
 from bhyvepy.devices.virtio.device import F_VERSION_1
 from bhyvepy.devices.virtio.net import F_MRG_RXBUF, RX, TX, VirtioNet
 from bhyvepy.devices.virtio.queue import Queue, QueueError
-from bhyvepy.virtq import NetPath, NetResult, Ram
+from bhyvepy.virtq import NetPath, Ram, Result
 
 NEXT, WRITE, INDIRECT = 1, 2, 4
 RAM, SIZE = 0x80000000, 0x40000
@@ -300,6 +300,6 @@ def test_ram_table() -> None:
         queue.num, queue.desc, queue.avail, queue.used = NUM, DESC, AVAIL, USED
         path.card.fd, path.card.header, path.card.batch = -1, 12, 4
         result = path.run(True, queue)
-        assert result in (NetResult.BROKEN, NetResult.EMPTY)
+        assert result in (Result.BROKEN, Result.EMPTY)
     assert data == honest(1, 2000, WRITE)
     assert ffi.sizeof("struct virtnet") > 0
