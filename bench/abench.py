@@ -63,8 +63,10 @@ def run(
     rounds: int = 1,
     seconds: float = 0.3,
     progress: Callable[[Row], None] = lambda row: None,
+    shares: dict[str, float] | None = None,
 ) -> list[Row]:
-    """One row for each program (or those of the given names and classes)."""
+    """One row for each program (or those of the given names and classes); shares gets, for each
+    class, the share of our instructions that handlers or the interpreter executed."""
     with tempfile.TemporaryDirectory(prefix="abench-") as scratch:
         guest = debian.fetch(kernel)
         initrd = Path(scratch) / "initrd.gz"
@@ -73,12 +75,15 @@ def run(
         image = Image(guest.vmlinuz, initrd, "~ # ")
         sides = (Bhyve(), Qemu())
         guests = {side.name: side.start(image, "abench") for side in sides}
+        ours = guests[sides[0].name]
+        counts: dict[str, list[int]] = {}
         try:
             out = []
             for name, cls in programs():
                 if only and not {name, cls} & set(only):
                     continue
                 row = Row(name, "ns/op", cls=cls)
+                before = sides[0].untranslated(ours)
                 checks = set()
                 for _ in range(rounds):
                     for side in sides:
@@ -92,6 +97,12 @@ def run(
                     raise BenchError(f"{name}: checksums differ: {', '.join(sorted(checks))}")
                 out.append(row)
                 progress(row)
+                after = sides[0].untranslated(ours)
+                of_class = counts.setdefault(cls, [0, 0])
+                for k in range(2):
+                    of_class[k] += after[k] - before[k]
+            if shares is not None:
+                shares.update({cls: slow / max(n, 1) for cls, (slow, n) in counts.items()})
             return out
         finally:
             for side in sides:

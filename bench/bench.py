@@ -86,8 +86,9 @@ def main() -> int:
         def progress(row: Row) -> None:
             print(table([row])[-1], file=sys.stderr, flush=True)
 
+        shares: dict[str, float] = {}
         if opts.abench:
-            rows = abench.run(opts.kernel, opts.only, opts.rounds, opts.seconds, progress)
+            rows = abench.run(opts.kernel, opts.only, opts.rounds, opts.seconds, progress, shares)
         elif opts.programs:
             rows = programs.run(opts.kernel, opts.only, opts.rounds, progress)
         elif opts.devices:
@@ -106,6 +107,8 @@ def main() -> int:
             rows += abench.run(opts.kernel, SWITCHES, opts.rounds, opts.seconds)
     print()
     show(rows, facts)
+    for cls, share in shares.items():
+        print(f"{cls}: {100 * share:.3f} % of the instructions not by translated code")
     if opts.json:
         write_json(opts.json, facts, rows)
     return 0

@@ -107,6 +107,17 @@ class Bhyve:
         guest.kill()
         self.destroy(guest.vm)
 
+    def untranslated(self, guest: Guest) -> tuple[int, int]:
+        """Instructions that ran through handlers or the interpreter, and all, since the start."""
+        argv = [str(BIN / "bhyvectl"), f"--vm={guest.vm}", "--get-stats"]
+        text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+        found = dict(re.findall(r"^(\S.*?)\s+(\d+)$", text, re.MULTILINE))
+        slow = (
+            "handlers called by translated code",
+            "instructions interpreted, not translated yet",
+        )
+        return sum(int(found[name]) for name in slow), int(found["guest instructions executed"])
+
     def is_ram(self, mapping: str, size: int) -> bool:
         """Whether a line of smaps heads a mapping of guest RAM."""
         return "/sysmem" in mapping or "/bootrom" in mapping
