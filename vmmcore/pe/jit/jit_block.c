@@ -328,7 +328,7 @@ emit_loop_body(struct tr *t)
 	if (back == NULL)
 		return;
 	/* Nothing falls into it. */
-	while (((uintptr_t)t->x.p & 31) != 0)
+	while (((uintptr_t)t->x.p & 31) != 0 && !t->x.overflow)
 		x_byte(&t->x, 0xcc);
 	t->loop.entry = t->x.p;
 	t->loop.late = back->late;
