@@ -16,6 +16,8 @@
 
 #include "conf.h"
 
+bool conf_no_exclusives;
+
 #define BITS(w, lo, n) (((w) >> (lo)) & ((1u << (n)) - 1))
 
 #define R_TARGET 24u

@@ -87,7 +87,8 @@ def run(size: str, seed: int, count: int | None = None) -> int:
             wrong, total = differing(sides, work, seed + at, wanted)
             reports = []
             for n in wrong[:4]:
-                args = ("block-detail", seed + at, INPUTS, n)
+                first = n - n % STEP  # as it was met: much of it depends on what came before
+                args = ("block-detail", seed + at, INPUTS, n, first)
                 a, b = outputs(sides, work, *args)
                 reports.append(conf_run.describe_outputs(a, b, seed + at, INPUTS, n))
             bad += len(wrong)

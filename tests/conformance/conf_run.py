@@ -223,8 +223,8 @@ def run_insn(
 
 def describe_block(ex: Executors, work: Path, seed: int, inputs: int, n: int) -> str:
     """The code of a block and the registers that the first bad input leaves different."""
-    ours = ex.run(True, work, "block-detail", seed, inputs, n)
-    theirs = ex.run(False, work, "block-detail", seed, inputs, n)
+    ours = ex.run(True, work, "block-detail", seed, inputs, n, n)
+    theirs = ex.run(False, work, "block-detail", seed, inputs, n, n)
     return describe_outputs(ours, theirs, seed, inputs, n)
 
 

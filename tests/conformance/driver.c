@@ -4,16 +4,17 @@
  *	insn SEED EACH TESTS FIRST COUNT OUT		a hash and the number of tests a group
  *	insn-detail SEED EACH TESTS GROUP OUT		every test: words, state before, after
  *	block SEED INPUTS FIRST COUNT OUT		a hash a block
- *	block-detail SEED INPUTS BLOCK OUT		words, then states before and after
+ *	block-detail SEED INPUTS BLOCK FIRST OUT	words, then states before and after,
+ *							behind the blocks from FIRST on
  *	run IN OUT					one program: the state after it
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "conf.h"
 
-bool conf_plain, conf_no_exclusives;
 static FILE *out;
 
 static void
@@ -205,8 +206,11 @@ block_inputs(struct block *b, uint64_t seed, unsigned n, unsigned inputs, bool d
 	return (h);
 }
 
+#define NO_DETAIL UINT_MAX
+
+/* The hash of each block; or all of the block `detail`, whose slots and code memory are as there. */
 static void
-block_run(uint64_t seed, unsigned inputs, unsigned first, unsigned count)
+block_run(uint64_t seed, unsigned inputs, unsigned first, unsigned count, unsigned detail)
 {
 	static struct block blocks[BLOCK_SLOTS];
 	unsigned i, n;
@@ -221,26 +225,21 @@ block_run(uint64_t seed, unsigned inputs, unsigned first, unsigned count)
 		}
 		exec_code_changed();
 		for (i = 0; i < n; i++) {
-			uint64_t h = block_inputs(&blocks[i], seed, first + i, inputs, false);
+			struct block *b = &blocks[i];
+			uint32_t words = b->n;
+			uint64_t h;
 
-			fwrite(&h, sizeof(h), 1, out);
+			if (first + i == detail) {
+				fwrite(&words, sizeof(words), 1, out);
+				fwrite(b->words, 4, b->n, out);
+				block_inputs(b, seed, detail, inputs, true);
+				return;
+			}
+			h = block_inputs(b, seed, first + i, inputs, false);
+			if (detail == NO_DETAIL)
+				fwrite(&h, sizeof(h), 1, out);
 		}
 	}
-}
-
-static void
-block_detail(uint64_t seed, unsigned inputs, unsigned n)
-{
-	static struct block b;
-	uint32_t words;
-
-	block_make(&b, seed, n, block_va(n));
-	block_write(&b, n);
-	exec_code_changed();
-	words = b.n;
-	fwrite(&words, sizeof(words), 1, out);
-	fwrite(b.words, 4, b.n, out);
-	block_inputs(&b, seed, n, inputs, true);
 }
 
 /* The code and the state in `path`: a count, words, the state. The scratch is zero. */
@@ -286,9 +285,10 @@ conf_main(int argc, char **argv)
 		return (insn_detail(a[0], (unsigned)a[1], (unsigned)a[2], (unsigned)a[3]) ||
 			fclose(out) != 0);
 	else if (strcmp(mode, "block") == 0 && argc == 7)
-		block_run(a[0], (unsigned)a[1], (unsigned)a[2], (unsigned)a[3]);
-	else if (strcmp(mode, "block-detail") == 0 && argc == 6)
-		block_detail(a[0], (unsigned)a[1], (unsigned)a[2]);
+		block_run(a[0], (unsigned)a[1], (unsigned)a[2], (unsigned)a[3], NO_DETAIL);
+	else if (strcmp(mode, "block-detail") == 0 && argc == 7 && a[3] <= a[2])
+		block_run(a[0], (unsigned)a[1], (unsigned)a[3], (unsigned)(a[2] - a[3] + BLOCK_SLOTS),
+		    (unsigned)a[2]);
 	else if (strcmp(mode, "run") == 0 && argc == 4)
 		return (run_file(argv[2]));
 	else

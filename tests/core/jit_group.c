@@ -3,24 +3,10 @@
  * tests/conformance: offsets, pre- and post-index and additions from a few base
  * registers near a page boundary, in a loop. One hash of registers and memory
  * a program; test_jit_rows.py compares the engines.
- *
- *	SEED COUNT
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "conf.h"
+#include "jit_program.h"
 
 #define PAGE_EDGE (DATA_BASE + 4096)
-
-static struct rng rng;
-
-static uint32_t
-pick(uint32_t n)
-{
-	return (rng_below(&rng, n));
-}
 
 /* Now and then a base register, which a load then spoils. */
 static uint32_t
@@ -101,15 +87,14 @@ word(uint32_t base)
 }
 
 static uint64_t
-run(void)
+run(unsigned number)
 {
 	static const uint32_t bases[5] = { 1, 2, 3, 4, 31 };
 	uint32_t *code = exec_code(), a = bases[pick(5)], b = bases[pick(5)];
 	unsigned n = 1, len = 8 + pick(48);
-	const uint64_t *mem = exec_scratch();
 	struct conf_state s;
-	uint64_t h = 0;
 
+	(void)number;
 	memset(&s, 0, sizeof(s));
 	for (unsigned i = 0; i < 31; i++)
 		s.x[i] = rng_next(&rng);
@@ -128,21 +113,5 @@ run(void)
 	n++;
 	code[n] = exec_exit(CODE_BASE + 4 * n, false);
 	exec_code_changed();
-	exec_run(&s, CODE_BASE);
-	for (unsigned i = 0; i < sizeof(s) / 8; i++)
-		h = hash_add(h, ((uint64_t *)(void *)&s)[i]);
-	for (unsigned i = 0; i < SCRATCH_LEN / 8; i++)
-		h = hash_add(h, mem[i]);
-	return (h);
-}
-
-int
-conf_main(int argc, char **argv)
-{
-	if (argc != 3)
-		return (2);
-	rng.s = strtoull(argv[1], NULL, 0);
-	for (unsigned i = (unsigned)atoi(argv[2]); i > 0; i--)
-		printf("%016llx\n", (unsigned long long)run());
-	return (0);
+	return (run_hash(&s));
 }

@@ -4,26 +4,12 @@
  * post-index or stay, up to 600 rounds over page boundaries and off the memory
  * that is there, with exits and arithmetic between. One hash of registers and
  * memory a program; test_jit_rows.py compares the engines.
- *
- *	SEED COUNT
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "conf.h"
+#include "jit_program.h"
 
 #define PAGE_EDGE (DATA_BASE + 4096)
 
 /* x0 rounds; x1 to x4, x11, x12 and SP bases; x13, x19 indexes; others are values. */
-static struct rng rng;
-
-static uint32_t
-pick(uint32_t n)
-{
-	return (rng_below(&rng, n));
-}
-
 static uint32_t
 value(void)
 {
@@ -122,14 +108,13 @@ address(void)
 }
 
 static uint64_t
-run(void)
+run(unsigned number)
 {
 	uint32_t *code = exec_code();
 	unsigned n = 1, len = 2 + pick(12), out[3], outs = 0;
-	const uint64_t *mem = exec_scratch();
 	struct conf_state s;
-	uint64_t h = 0;
 
+	(void)number;
 	memset(&s, 0, sizeof(s));
 	for (unsigned i = 0; i < 31; i++)
 		s.x[i] = rng_next(&rng);
@@ -173,21 +158,5 @@ run(void)
 	}
 	code[n] = exec_exit(CODE_BASE + 4 * n, false);
 	exec_code_changed();
-	exec_run(&s, CODE_BASE);
-	for (unsigned i = 0; i < sizeof(s) / 8; i++)
-		h = hash_add(h, ((uint64_t *)(void *)&s)[i]);
-	for (unsigned i = 0; i < SCRATCH_LEN / 8; i++)
-		h = hash_add(h, mem[i]);
-	return (h);
-}
-
-int
-conf_main(int argc, char **argv)
-{
-	if (argc != 3)
-		return (2);
-	rng.s = strtoull(argv[1], NULL, 0);
-	for (unsigned i = (unsigned)atoi(argv[2]); i > 0; i--)
-		printf("%016llx\n", (unsigned long long)run());
-	return (0);
+	return (run_hash(&s));
 }

@@ -30,6 +30,8 @@ writes_general(const struct insn *in, unsigned r)
 		return (in->rd == r);
 	if (fn == lower_store_unpriv)
 		return (false);
+	if (fn == lower_casp)
+		return (in->rm == r || in->rm + 1u == r);
 	pair = fn == lower_load_pair || fn == lower_store_pair || fn == lower_vload_pair ||
 	       fn == lower_vstore_pair;
 	if (!pair && fn != lower_load && fn != lower_store && fn != lower_vload &&
