@@ -83,6 +83,7 @@ def follow(vm: vmmapi.VM, kinds: frozenset[str]) -> Iterator[str]:
     tracer = Tracer(vm)
     seq = vm.trace(True)
     expected = seq
+    ended = False
     try:
         while True:
             seq, events = vm.trace_read(seq)
@@ -93,9 +94,12 @@ def follow(vm: vmmapi.VM, kinds: frozenset[str]) -> Iterator[str]:
                 kind = tracer.kind(e)
                 if kind in kinds:
                     yield tracer.line(e, kind)
-            if not events:
-                if vm.info().state is not VmState.RUNNING:
-                    return
+            if events:
+                continue
+            if ended:  # and what it did before it did so was read
+                return
+            ended = vm.info().state is not VmState.RUNNING
+            if not ended:
                 time.sleep(SLEEP_S)
     finally:
         with suppress(VmError):

@@ -287,8 +287,8 @@ conf_main(int argc, char **argv)
 	else if (strcmp(mode, "block") == 0 && argc == 7)
 		block_run(a[0], (unsigned)a[1], (unsigned)a[2], (unsigned)a[3], NO_DETAIL);
 	else if (strcmp(mode, "block-detail") == 0 && argc == 7 && a[3] <= a[2])
-		block_run(a[0], (unsigned)a[1], (unsigned)a[3], (unsigned)(a[2] - a[3] + BLOCK_SLOTS),
-		    (unsigned)a[2]);
+		block_run(a[0], (unsigned)a[1], (unsigned)a[3],
+		    (unsigned)(a[2] - a[3] + BLOCK_SLOTS), (unsigned)a[2]);
 	else if (strcmp(mode, "run") == 0 && argc == 4)
 		return (run_file(argv[2]));
 	else
