@@ -551,6 +551,15 @@ class VCPU:
         )
         return dict(zip(descs, ffi.unpack(vals, len(descs)), strict=True)) if descs else {}
 
+    def hot(self, most: int = 10) -> tuple[int, list[tuple[int, int]]]:
+        """Samples of the PC, and the addresses seen most with how often they were for certain."""
+        hot, count = ffi.new("struct vm_hot[]", max(1, most)), ffi.new("unsigned *", most)
+        samples = ffi.new("uint64_t *")
+        self._check(
+            lib.vm_get_hot(self.vm.handle, self.vcpuid, count, hot, samples), "read samples of"
+        )
+        return int(samples[0]), [(h.pc, h.count - h.over) for h in hot[0 : count[0]]]
+
     def inject_exception(self, esr: int, far: int) -> None:
         """An exception taken to EL1 before the next instruction."""
         self._check(lib.vm_inject_exception(self.vm.handle, self.vcpuid, esr, far), "interrupt")

@@ -19,6 +19,7 @@ import typer
 from bhyvepy import config, layout, vmmapi
 from bhyvepy.cli import _run
 from bhyvepy.cli._output import Report
+from bhyvepy.cli._symbols import Symbols
 from bhyvepy.errors import ConfigError, VmDamagedError, VmNotFoundError, printable
 from bhyvepy.vmexit import SuspendHow
 
@@ -94,7 +95,8 @@ def bhyvectl(
     ] = None,
     top: Annotated[bool, _flag("--top", "What the VM does, each second.")] = False,
     symbols: Annotated[
-        str | None, typer.Option("--symbols", metavar="FILE", help="ELF or System.map for --top.")
+        str | None,
+        typer.Option("--symbols", metavar="FILE", help="ELF or System.map: names of PCs."),
     ] = None,
     run_once: Annotated[bool, _flag("--run", "Run the vCPU up to its next exit.")] = False,
     pause: Annotated[bool, _flag("--pause", "Hold all vCPUs.")] = False,
@@ -139,6 +141,7 @@ def bhyvectl(
         memmap=get_memmap or get_all,
         registers=list(get_reg or []),
         all_registers=get_all,
+        symbols=symbols,
         active_cpus=get_active_cpus or get_all,
         suspended_cpus=get_suspended_cpus or get_all,
         debug_cpus=get_debug_cpus or get_all,
@@ -168,13 +171,13 @@ def bhyvectl(
             for line in _trace.follow(machine, kinds):
                 print(line, flush=True)
         return 0
-    if symbols is not None and not top:
-        raise typer.BadParameter("--symbols is for --top")
+    if symbols is not None and not (top or get_stats or get_all):
+        raise typer.BadParameter("--symbols is for --top and --get-stats")
     if top:
         from bhyvepy.cli import _top
 
         with vmmapi.VM.open(vm) as machine:
-            _top.follow(machine, _top.Symbols(symbols))
+            _top.follow(machine, Symbols(symbols))
         return 0
     if changes or looks or getcap or setcap is not None:
         with vmmapi.VM.create(vm) if create else vmmapi.VM.open(vm) as machine:
@@ -266,6 +269,7 @@ class Asked:
     def __init__(self, **wanted: Any) -> None:
         self.registers: list[str] = wanted.pop("registers")
         self.all_registers: bool = wanted.pop("all_registers")
+        self.symbols: str | None = wanted.pop("symbols")
         self.wanted = [name for name, on in wanted.items() if on]
 
     @property
@@ -285,6 +289,8 @@ class Asked:
         for name in ("active_cpus", "suspended_cpus", "debug_cpus", "stats", "topology"):
             if name in self.wanted:
                 _SHOW[name](report, vm, vcpu)
+            if name == "stats" and name in self.wanted:
+                show_hot(report, vcpu, Symbols(self.symbols))
 
 
 def show_memseg(report: Report, vm: vmmapi.VM, _vcpu: vmmapi.VCPU) -> None:
@@ -378,6 +384,25 @@ def show_stats(report: Report, _vm: vmmapi.VM, vcpu: vmmapi.VCPU) -> None:
         title=f"Counters of vCPU {vcpu.vcpuid}",
         columns=("Counter", "Value"),
         rows=[(d, str(v)) for d, v in stats.items()],
+    )
+
+
+def show_hot(report: Report, vcpu: vmmapi.VCPU, symbols: Symbols) -> None:
+    """The blocks of guest code that were met most, with their share of all samples."""
+    samples, hot = vcpu.hot()
+    rows = [(f"{100 * n / samples:.1f}%", f"{pc:#018x}", symbols.name(pc)) for pc, n in hot if n]
+    if not symbols.known:
+        rows = [(share, pc, "") for share, pc, _ in rows]
+    report.add(
+        "hot",
+        [{"pc": pc, "name": symbols.name(pc), "share": n / samples} for pc, n in hot if n],
+        [
+            f"vcpu{vcpu.vcpuid} hottest blocks, of {samples} samples:",
+            *(f"{share:>7}  {pc}  {name}".rstrip() for share, pc, name in rows),
+        ],
+        title=f"Hottest blocks of vCPU {vcpu.vcpuid}, of {samples} samples",
+        columns=("Share", "PC", "Symbol"),
+        rows=rows,
     )
 
 

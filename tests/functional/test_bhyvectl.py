@@ -15,6 +15,7 @@ from .framework import ERROR, OWN_PROMPT, POWERED_OFF, RESET, Guest, Vmm
 
 REGISTER = re.compile(r"([a-z0-9_]+)\[0\]\t\t0x([0-9a-f]{16})")
 STAT = re.compile(r"(.{40,})\t(-?\d+)")
+HOT = re.compile(r" +\d+\.\d%  0x[0-9a-f]{16}")
 GENERAL = [*(f"x{n}" for n in range(30)), "lr", "sp", "pc", "cpsr"]
 SYSTEM = ["sctlr_el1", "ttbr0_el1", "ttbr1_el1", "tcr_el1", "mpidr_el1", "vbar_el1", "sp_el0"]
 
@@ -68,8 +69,10 @@ def test_get_all(vmm: Vmm, state: str) -> None:
         "vcpu0 stats:",
     ]
     assert after[-1] == "cpu_topology:\tsockets=1, cores=1, threads=1, maxcpus=64"
-    for line in after[4:-1]:
-        assert STAT.fullmatch(line), line
+    cut = after.index(next(line for line in after if "hottest" in line))
+    assert all(STAT.fullmatch(line) for line in after[4:cut]), after
+    assert re.fullmatch(r"vcpu0 hottest blocks, of \d+ samples:", after[cut])
+    assert all(HOT.fullmatch(line) for line in after[cut + 1 : -1]), after
     if state == "stopped":
         assert (regs["pc"], regs["cpsr"]) == (0x80000000, 0x3C5)
         assert regs["x0"] == 0x80210000
@@ -95,12 +98,15 @@ def test_stats(vmm: Vmm, state: str) -> None:
     lines = vmm.ctl("--get-stats").splitlines()
     assert lines[0] == "vcpu0 stats:"
     found = [STAT.fullmatch(line) for line in lines[1:]]
-    assert all(found)
+    cut = found.index(None)
+    assert re.fullmatch(r"vcpu0 hottest blocks, of \d+ samples:", lines[cut + 1])
+    del found[cut:]
     stats = {m[1].rstrip(): int(m[2]) for m in found if m}
     assert "total number of vm exits" in stats
     assert "number of times wfi was intercepted" in stats
     if state == "stopped":
         assert set(stats.values()) == {0}
+        assert lines[-1] == "vcpu0 hottest blocks, of 0 samples:"
         return
     assert stats["total number of vm exits"] > 10
     assert stats["number of times wfi was intercepted"] > 0

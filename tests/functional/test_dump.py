@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bhyvepy.cli._top import Symbols
+from bhyvepy.cli._symbols import Symbols
 
 from .conftest import fetch
 from .framework import POWERED_OFF, Vmm, until
@@ -73,6 +73,13 @@ def test_linux(vmm: Vmm, tmp_path: Path) -> None:
     assert sum(kinds) == calls > 1000
     # Of the instructions of a whole boot, few are not lowered or run seldom.
     assert 100 < int(stats["instructions in a million not translated"]) < 20000
+    names = tmp_path / "System.map"
+    names.write_text(guest.sh("cat /proc/kallsyms", 30))
+    guest.sh("i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done", 60)
+    hot = json.loads(vmm.ctl("--get-stats", "--json", f"--symbols={names}"))["hot"]
+    assert 1 <= len(hot) <= 10
+    assert all(0 < h["share"] <= 1 for h in hot), hot
+    assert any(not h["name"].startswith("0x") for h in hot), hot
     end(vmm, guest)
 
 

@@ -375,6 +375,12 @@ class FakeLib:
             vals[i] = 10 * i + cpu
         return 0
 
+    def vm_get_hot(self, vm: Any, cpu: int, n: Any, hot: Any, samples: Any) -> int:
+        n[0], samples[0] = 2, 8
+        hot[0].pc, hot[0].count, hot[0].over = 0xFFFF800080010000, 5, 1
+        hot[1].pc, hot[1].count, hot[1].over = 0x400100, 2, 2
+        return 0
+
     def vm_set_capability(self, vm: Any, cpu: int, cap: int, val: int) -> int:
         self._of(vm).regs[cpu, -1 - cap] = val
         return 0

@@ -82,7 +82,7 @@ def test_bhyvectl_errors(sh: Any, args: str) -> None:
     assert 1 == len([x for x in err.splitlines() if "--help" not in x])
 
 
-def test_plain_formats(sh: Any) -> None:
+def test_plain_formats(sh: Any, tmp_path: Path) -> None:
     """Not on a terminal the formats are those of FreeBSD's bhyvectl."""
     sh("bhyvectl --vm=a --create --set-mem=64")
     out = sh("bhyvectl --vm=a --get-memseg --get-memmap --get-active-cpus --get-cpu-topology")[1]
@@ -96,6 +96,14 @@ def test_plain_formats(sh: Any) -> None:
     ]
     out = sh("bhyvectl --vm=a --get-stats")[1].splitlines()
     assert ["vcpu0 stats:", "vcpu total runtime" + " " * 22 + "\t0"] == out[:2]
+    # Four of eight samples for certain; what only inherited its count is not hot.
+    assert ["vcpu0 hottest blocks, of 8 samples:", "  50.0%  0xffff800080010000"] == out[-2:]
+    names = tmp_path / "System.map"
+    names.write_text("ffff800080000000 T _text\nffff80008000f000 t memcpy\n")
+    out = sh(f"bhyvectl --vm=a --get-stats --symbols={names}")[1].splitlines()
+    assert "  50.0%  0xffff800080010000  memcpy" == out[-1]
+    status, _, err = sh(f"bhyvectl --vm=a --get-reg=x0 --symbols={names}")
+    assert (1, True) == (status, "--symbols is for --top and --get-stats" in err)
 
 
 def test_json(sh: Any) -> None:
@@ -110,6 +118,7 @@ def test_json(sh: Any) -> None:
         "suspended_cpus",
         "debug_cpus",
         "stats",
+        "hot",
         "cpu_topology",
     } == set(got)
     assert "0x0000000000000000" == got["registers"]["sctlr_el1"]

@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VMM_ABI_VERSION 1
+#define VMM_ABI_VERSION 2
 #define VM_MAX_NAMELEN 229 /* FreeBSD: SPECNAMELEN less "/dev/vmm.io/" and a segment */
 #define VM_MAXCPU 64
 #define VM_MAX_SUFFIXLEN 15
@@ -408,6 +408,18 @@ int vm_latch_change(struct vm *vm, int latch, uint32_t clear, uint32_t set, uint
 /* ENOENT past the last. The description stays valid. */
 int vm_stat_desc(unsigned index, const char **desc);
 int vm_get_stats(struct vm *vm, int vcpu, unsigned count, uint64_t *vals);
+
+/*
+ * Where a vCPU executes: its PC, looked at every 65,000 instructions or so. The
+ * table keeps what was seen most; `over` is how many samples of `count` may have
+ * been of addresses that had to make room. *count: in the room, out how many there
+ * are, those seen most for certain first; *samples: of all addresses.
+ */
+#define VM_HOT 64
+struct vm_hot {
+	uint64_t pc, count, over;
+};
+int vm_get_hot(struct vm *vm, int vcpu, unsigned *count, struct vm_hot *hot, uint64_t *samples);
 
 /* -- trace: the last exits from the guest, as they happen ----------------------- */
 #define VM_TRACE_RING 4096

@@ -76,6 +76,11 @@ struct pe_pins {
 	void (*wait)(void *ctx, uint64_t until);
 	/* From any thread. */
 	void (*wake)(void *ctx);
+	/*
+	 * Statistical profiling: called between two instructions, some 10,000 times
+	 * in a second of execution, with the address of the next. NULL: nobody asks.
+	 */
+	void (*sample)(void *ctx, uint64_t pc);
 };
 
 /* Architectural extensions, one bit each; names of the Arm ARM. */

@@ -252,6 +252,7 @@ struct pe {
 	bool alone;      /* pe_set_alone() */
 	uint64_t code_epoch_seen;
 	struct pe_counters count;
+	uint64_t polled_at, sampled_at; /* count.insns at the last poll, the last sample */
 	struct pe_pmu pmu;
 	struct pe_gpr gpr; /* what pe_gpr() shows while the PE is at EL2 */
 };
@@ -265,6 +266,8 @@ struct pe {
  * interpreter time, 3 of translated code.
  */
 #define PE_SLICE 8192
+/* Slices between two samples of pins.sample. */
+#define PE_SAMPLE 8
 
 static inline bool
 pe_has(const struct pe *pe, enum pe_feature f)

@@ -79,12 +79,32 @@ take_interrupt(struct pe *pe, bool poked)
 	return (waits);
 }
 
+/*
+ * Show pins.sample where the guest is. A poll that an exception or an unmasking
+ * asked for is at a place of its own kind; so one at the end of a slice is
+ * awaited, which comes anywhere, as long as one can be expected.
+ */
+static void
+sample(struct pe *pe)
+{
+	uint64_t now = pe->count.insns, since = now - pe->sampled_at;
+	bool whole = now - pe->polled_at >= PE_SLICE - PE_SLICE / 16;
+
+	pe->polled_at = now;
+	if (since < PE_SAMPLE * PE_SLICE || (!whole && since < 2 * PE_SAMPLE * PE_SLICE))
+		return;
+	pe->sampled_at = now;
+	if (pe->pins.sample != NULL)
+		pe->pins.sample(pe->pins.ctx, pe->pc);
+}
+
 static void
 poll(struct pe *pe)
 {
 	uint64_t epoch;
 	bool poked;
 
+	sample(pe);
 	pe->slice = PE_SLICE;
 	if (unlikely(pe->cfg.jit_forced)) {
 		pe->slice = 1;

@@ -57,6 +57,14 @@ struct vie_seq {
 	struct vie_access acc[VIE_MAXACC];
 };
 
+/* vmm_hot.c: addresses that the vCPU was seen at. */
+struct vmm_hot {
+	_Atomic uint64_t samples;
+	struct {
+		_Atomic uint64_t pc, count, over;
+	} at[VM_HOT];
+};
+
 #define VMM_PMU_REGS 20
 
 /* What the next vm_run() has to complete. */
@@ -113,6 +121,7 @@ struct hypctx {
 	_Atomic uint32_t debug_told;
 
 	uint64_t stats[VMM_STAT_COUNT];
+	struct vmm_hot hot;
 } __attribute__((aligned(4096)));
 
 /* vmm_trace.c: numbers of the next event and of the last reader, the events. */

@@ -388,18 +388,6 @@ resume_pending(struct run *r, const struct vm_exit *in)
 	return (result);
 }
 
-static void
-count_pe(struct run *r)
-{
-	const struct pe_counters *now = pe_counters(r->pcpu->pe);
-	uint64_t *stats = r->hypctx->stats;
-
-#define PE_COUNTER(name, desc) stats[PE_STAT_##name] += now->name - r->pcpu->seen.name;
-#include "pe/pe_counter.def"
-#undef PE_COUNTER
-	r->pcpu->seen = *now;
-}
-
 static int
 run_on_pcpu(struct run *r, const struct vm_exit *in, bool *held)
 {
@@ -411,7 +399,7 @@ run_on_pcpu(struct run *r, const struct vm_exit *in, bool *held)
 	result = resume_pending(r, in);
 	if (result == RUN_AGAIN)
 		result = run_loop(r, held);
-	count_pe(r);
+	pcpu_count(r->pcpu, r->hypctx);
 	pcpu_put(r->pcpu);
 	r->hypctx->stats[VCPU_TOTAL_RUNTIME] += sys_now_ns() - start;
 	return (result);

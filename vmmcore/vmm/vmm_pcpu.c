@@ -78,6 +78,12 @@ pin_wake(void *ctx)
 }
 
 static void
+pin_sample(void *ctx, uint64_t pc)
+{
+	vmm_hot_sample(ctx, pc);
+}
+
+static void
 set_pins(struct pcpu *p)
 {
 	struct pe_pins pins = {
@@ -88,6 +94,7 @@ set_pins(struct pcpu *p)
 		.code_epoch = p->vm != NULL ? &p->vm->hyp->code_epoch : NULL,
 		.wait = pin_wait,
 		.wake = pin_wake,
+		.sample = pin_sample,
 	};
 
 	pe_set_pins(p->pe, &pins);

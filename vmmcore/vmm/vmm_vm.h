@@ -232,6 +232,10 @@ bool vmm_debug_step_over(struct hypctx *hypctx);
 /* Is a debug exception that came to EL2 the debugger's, or else the guest's? */
 bool vmm_debug_wants(const struct hypctx *hypctx);
 
+/* vmm_hot.c: what the PE counted goes to the vCPU; it was seen at pc. */
+void pcpu_count(struct pcpu *pcpu, struct hypctx *hypctx);
+void vmm_hot_sample(struct pcpu *pcpu, uint64_t pc);
+
 /* vmm_trace.c */
 void vmm_trace_exit(struct hypctx *hypctx, int type);
 
