@@ -77,7 +77,9 @@ word(void)
 	case 2: /* EOR of a value, rarely of an index: not followed */
 		r = pick(8) ? value() : 13;
 		return (0xd27d0000 | r << 5 | r);
-	case 3: /* FMUL, FADD of doubles: NaNs are for the handler */
+	case 3: /* FMUL, FADD of doubles: NaNs are for the handler; FMOV, FCVTZS to a base or value */
+		if (pick(6) == 0)
+			return ((pick(2) ? 0x9e660000u : 0x9e780000u) | pick(32) << 5 | value());
 		return (0x1e600800 | pick(2) << 13 | (pick(32) << 16) | pick(32) << 5 | pick(32));
 	case 4: /* FADD of vectors; FMADD */
 		return (pick(2) ? 0x4e60d400 | pick(32) << 16 | pick(32) << 5 | pick(32)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vmm_guest import EXIT_SMCCC, MIB, PC, RAM, Vm, lib, ok, wait_for
+from vmm_guest import CPACR_EL1, EXIT_SMCCC, MIB, PC, RAM, Vm, lib, ok, wait_for
 
 FUNCTIONS, CALLS = 600, 30000
 INVALIDATIONS = 100
@@ -19,6 +19,7 @@ TABLE = RAM + 15 * MIB
 EVICTIONS = "blocks of translated code that made room for others"
 DROPS = "times that all translated code was dropped"
 BLOCKS = "blocks of code translated"
+BYTES = "bytes of host code made of them"
 ON = int(lib.VMM_JIT_ON)
 
 
@@ -164,3 +165,39 @@ def test_a_page_invalidated_line_by_line_takes_no_other_code(vmm_dir: Path) -> N
             wait_for(lambda: bool(exits), 60)
         assert vm.stat(DROPS, vcpu=1) < 10
         vm.close()
+
+
+def test_an_addition_of_d1_is_not_a_change_of_x1(vmm_dir: Path) -> None:
+    """Loops are translated alike whether or not their V registers have a base's number."""
+
+    def code(d: int) -> int:
+        vm = Vm.flat(
+            vmm_dir,
+            f"d{d}",
+            f"""
+            adr x1, data
+            adr x2, data + 512
+            mov x0, #60
+        0:  ldr d{d}, [x1]
+            fadd d{d}, d{d}, d{d}
+            fcmp d{d}, d{d}
+            fsqrt d{d + 1}, d{d}
+            add x1, x1, #8
+            str d{d + 1}, [x2]
+            add x2, x2, #8
+            subs x0, x0, #1
+            b.ne 0b
+            hvc #0
+            .balign 4096
+        data: .fill 1024
+            """,
+        )
+        vm.mmu_on(TABLE)
+        vm.set(CPACR_EL1, 3 << 20)
+        assert vm.run_until_hvc().exitcode == EXIT_SMCCC
+        size = vm.stat(BYTES)
+        vm.close()
+        return size
+
+    with translator(ON):
+        assert code(1) == code(11) > 0

@@ -52,8 +52,11 @@ g_writes(const struct insn *in, unsigned r)
 		return (false);
 	if (FIELD(word, 25, 3) != 7)
 		return (true);
-	/* Scalar floating point may convert to one, copies may move to one. */
-	return (FIELD(word, 24, 5) == 0x1e || FIELD(word, 21, 8) == 0x70);
+	/* Scalar floating point: conversions of C4.1.97, bits 15:10 being 0 or bit 21. */
+	if (FIELD(word, 24, 5) == 0x1e)
+		return (FIELD(word, 10, 6) == 0 || FIELD(word, 21, 1) == 0);
+	/* Copies may move to one. */
+	return (FIELD(word, 21, 8) == 0x70);
 }
 
 /* Bytes that n accesses may lie apart: far ones are on two pages more often. */
