@@ -24,7 +24,7 @@ import conf_rows  # noqa: E402
 EACH = 32  # encodings of a row
 TESTS = 32  # inputs of an encoding
 BLOCKS = 6000
-PROGRAMS = {"group": 4000, "strip": 4000, "late": 60000}  # of jit_NAME.c
+PROGRAMS = {"group": 4000, "base": 8000, "strip": 4000, "late": 60000}  # of jit_NAME.c
 # What the host may have: everything it has, AVX2 without the extensions, only BMI2.
 HOSTS = {"all": "~0u", "avx2": "HOST_AVX2", "plain": "0"}
 

@@ -88,14 +88,18 @@ LOWER(vstore_pair);
 enum mode { M_OFFSET, M_POST, M_PRE, M_REG };
 
 /*
- * lower_mem.c: RAX = rn + disp, with the check of a misaligned SP; then
- * [RAX + RDX] is the memory of `len` bytes there (RCX is used).
+ * lower_mem.c: a register that holds general register `base` plus disp: that
+ * register's own, not to be changed, or RAX; and with the check of a misaligned SP.
  */
-void g_address(struct tr *, const struct insn *, int32_t disp);
+int g_base(struct tr *, unsigned base, int32_t disp);
+int g_address(struct tr *, const struct insn *, int32_t disp);
 /* RAX = rn + the extended rm, shifted by 0 or scale. Uses RCX. */
 void g_index(struct tr *, const struct insn *, unsigned scale);
-/* Misses go to out-of-line code of this kind: COLD_SLOW, COLD_SPLIT. */
-struct x86_mem g_translate(struct tr *, unsigned len, bool write, enum cold_kind);
+/*
+ * The memory of `len` bytes at the address in host register a: [a + RDX]. RCX is
+ * used. Misses go to out-of-line code of this kind: COLD_SLOW, COLD_SPLIT.
+ */
+struct x86_mem g_translate(struct tr *, int a, unsigned len, bool write, enum cold_kind);
 
 /* How a load or store of lower_mem.c addresses memory. */
 struct access {

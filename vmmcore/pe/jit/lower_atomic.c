@@ -11,19 +11,20 @@ size_of(const struct insn *in)
 	return ((unsigned)FIELD(in->word, 30, 2));
 }
 
-/* Memory operand of [rn]; the host address is RAX + RDX. */
+/* Memory operand of [rn]. */
 static struct x86_mem
 operand(struct tr *t, const struct insn *in, bool write)
 {
 	struct x86 *x = &t->x;
 	unsigned size = size_of(in);
+	int a;
 
-	g_address(t, in, 0);
+	a = g_address(t, in, 0);
 	if (size > 0) {
-		x_test_imm8(x, RAX, (1u << size) - 1);
+		x_test_imm8(x, a, (1u << size) - 1);
 		t_slow(t, CC_NE);
 	}
-	return (g_translate(t, 1u, write, COLD_SLOW));
+	return (g_translate(t, a, 1u, write, COLD_SLOW));
 }
 
 /* LDAR, LDAPR */
@@ -125,10 +126,11 @@ LOWER(casp)
 	struct x86 *x = &t->x;
 	struct x86_mem rbx = x_mem(RSP, -8), rsi = x_mem(RSP, -16), low = x_mem(RSP, -24);
 
-	g_address(t, in, 0);
-	x_test_imm8(x, RAX, 15);
+	int a = g_address(t, in, 0);
+
+	x_test_imm8(x, a, 15);
 	t_slow(t, CC_NE);
-	x_lea(x, true, RCX, g_translate(t, 1, true, COLD_SLOW));
+	x_lea(x, true, RCX, g_translate(t, a, 1, true, COLD_SLOW));
 	x_store(x, true, rbx, RBX);
 	x_store(x, true, rsi, RSI);
 	g_load(t, true, RAX, in->rd);

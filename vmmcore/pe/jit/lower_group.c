@@ -168,21 +168,6 @@ free_slot(const struct tr *t)
 	return (GROUP_SLOTS);
 }
 
-/* RAX = base register + disp */
-static void
-load_base(struct tr *t, unsigned base, int32_t disp)
-{
-	int n = jit_map[base];
-
-	if (n < 0) {
-		x_load(&t->x, true, RAX, g_mem(base));
-		n = RAX;
-		if (disp == 0)
-			return;
-	}
-	x_lea(&t->x, true, RAX, x_mem(n, disp));
-}
-
 bool
 g_grouped(struct tr *t, const struct insn *in, struct x86_mem *m)
 {
@@ -191,23 +176,18 @@ g_grouped(struct tr *t, const struct insn *in, struct x86_mem *m)
 	const struct insn *last;
 	struct access a;
 	int32_t disp, lo, hi, len;
+	int base = RAX;
 
 	if (!g_access(in, &a))
 		return (false);
 	disp = a.mode == M_POST || a.mode == M_REG ? 0 : in->imm;
 	if (t->member[at] != 0) {
-		bool overwritten = a.pair && !a.write && !a.vector && in->rd == in->rn;
-
 		slot = t->member[at] - 1u;
 		if (a.mode == M_REG) {
 			g_index(t, in, (unsigned)__builtin_ctz((unsigned)a.len));
 			*m = x_memx(RAX, RDX, 0, 0);
-		} else if (jit_map[in->rn] >= 0 && !overwritten)
-			*m = x_memx(jit_map[in->rn], RDX, 0, disp);
-		else {
-			load_base(t, in->rn, 0);
-			*m = x_memx(RAX, RDX, 0, disp);
-		}
+		} else
+			*m = x_memx(g_base(t, in->rn, 0), RDX, 0, disp);
 		x_load(x, true, RDX, x_mem(RSP, (int32_t)(8 * slot)));
 		return (true);
 	}
@@ -228,8 +208,8 @@ g_grouped(struct tr *t, const struct insn *in, struct x86_mem *m)
 	if (a.mode == M_REG)
 		g_index(t, in, (unsigned)__builtin_ctz((unsigned)len));
 	else
-		load_base(t, in->rn, lo);
-	*m = g_translate(t, (unsigned)(hi - lo), a.write, COLD_SPLIT);
+		base = g_base(t, in->rn, lo);
+	*m = g_translate(t, base, (unsigned)(hi - lo), a.write, COLD_SPLIT);
 	m->disp = disp - lo;
 	x_store(x, true, x_mem(RSP, (int32_t)(8 * slot)), RDX);
 	return (true);

@@ -6,23 +6,26 @@
 #include "pe/except.h"
 #include "pe/jit/lower.h"
 
-void
-g_address(struct tr *t, const struct insn *in, int32_t disp)
+int
+g_base(struct tr *t, unsigned base, int32_t disp)
 {
 	struct x86 *x = &t->x;
-	int n = jit_map[in->rn];
+	int n = g_read(t, true, base, RAX);
 
+	if (disp == 0)
+		return (n);
+	x_lea(x, true, RAX, x_mem(n, disp));
+	return (RAX);
+}
+
+int
+g_address(struct tr *t, const struct insn *in, int32_t disp)
+{
 	if (in->rn == REG_SP) {
-		x_test_imm8(x, n, 15);
+		x_test_imm8(&t->x, jit_map[REG_SP], 15);
 		t_slow(t, CC_NE);
 	}
-	if (n >= 0) {
-		x_lea(x, true, RAX, x_mem(n, disp));
-		return;
-	}
-	x_load(x, true, RAX, g_mem(in->rn));
-	if (disp != 0)
-		x_lea(x, true, RAX, x_mem(RAX, disp));
+	return (g_base(t, in->rn, disp));
 }
 
 void
@@ -53,52 +56,51 @@ g_index(struct tr *t, const struct insn *in, unsigned scale)
 	}
 }
 
-/* RAX = the address. */
-static void
+/* A register that holds the address. */
+static int
 address(struct tr *t, const struct insn *in, enum mode mode, unsigned scale)
 {
-	if (mode != M_REG) {
-		g_address(t, in, mode == M_POST ? 0 : in->imm);
-		return;
-	}
+	if (mode != M_REG)
+		return (g_address(t, in, mode == M_POST ? 0 : in->imm));
 	if (in->rn == REG_SP) {
 		x_test_imm8(&t->x, jit_map[REG_SP], 15);
 		t_slow(t, CC_NE);
 	}
 	g_index(t, in, scale);
+	return (RAX);
 }
 
 /* The look into pe->tlb, or into pe->tlb_unpriv. */
 static struct x86_mem
-look_up(struct tr *t, unsigned len, bool write, bool unpriv, enum cold_kind kind)
+look_up(struct tr *t, int a, unsigned len, bool write, bool unpriv, enum cold_kind kind)
 {
 	struct x86 *x = &t->x;
 	int32_t table =
 	    write ? (int32_t)offsetof(struct tlb, wr) : (int32_t)offsetof(struct tlb, rd);
 	struct x86_mem entry = x_memx(R14, RCX, 0, table);
 
-	x_rorx(x, false, RCX, RAX, 8);
+	x_rorx(x, false, RCX, a, 8);
 	x_alu_imm(x, false, X_AND, RCX, (TLB_SIZE - 1) << 4);
 	if (unpriv) {
 		x_alu_mem(x, true, X_ADD, RCX, PE_MEM(tlb_unpriv));
 		entry = x_mem(RCX, table);
 	}
 	if (len > 1)
-		x_lea(x, true, RDX, x_mem(RAX, (int32_t)len - 1));
+		x_lea(x, true, RDX, x_mem(a, (int32_t)len - 1));
 	else
-		x_mov(x, true, RDX, RAX);
+		x_mov(x, true, RDX, a);
 	x_alu_imm(x, true, X_AND, RDX, -4096);
 	x_alu_mem(x, true, X_CMP, RDX, entry);
 	t_cold(t, kind, x_jcc(x, CC_NE), 0);
 	entry.disp += 8;
 	x_load(x, true, RDX, entry);
-	return (x_memx(RAX, RDX, 0, 0));
+	return (x_memx(a, RDX, 0, 0));
 }
 
 struct x86_mem
-g_translate(struct tr *t, unsigned len, bool write, enum cold_kind kind)
+g_translate(struct tr *t, int a, unsigned len, bool write, enum cold_kind kind)
 {
-	return (look_up(t, len, write, false, kind));
+	return (look_up(t, a, len, write, false, kind));
 }
 
 /* The memory operand of a load or store. */
@@ -110,8 +112,7 @@ access(
 
 	if (strip_operand(t, in, &m) || g_grouped(t, in, &m))
 		return (m);
-	address(t, in, mode, scale);
-	return (g_translate(t, len, write, COLD_SLOW));
+	return (g_translate(t, address(t, in, mode, scale), len, write, COLD_SLOW));
 }
 
 /* The base register after a post- or pre-indexed access. */
@@ -191,14 +192,16 @@ LOWER(store)
 /* LDTR and STTR: the permissions of EL0. */
 LOWER(load_unpriv)
 {
-	g_address(t, in, in->imm);
-	load_from(t, in, look_up(t, 1u << FIELD(in->word, 30, 2), false, true, COLD_SLOW));
+	int a = g_address(t, in, in->imm);
+
+	load_from(t, in, look_up(t, a, 1u << FIELD(in->word, 30, 2), false, true, COLD_SLOW));
 }
 
 LOWER(store_unpriv)
 {
-	g_address(t, in, in->imm);
-	store_to(t, in, look_up(t, 1u << FIELD(in->word, 30, 2), true, true, COLD_SLOW));
+	int a = g_address(t, in, in->imm);
+
+	store_to(t, in, look_up(t, a, 1u << FIELD(in->word, 30, 2), true, true, COLD_SLOW));
 }
 
 /* LDR and LDRSW (literal): opc is 0, 1 and 2. */
@@ -209,7 +212,7 @@ LOWER(load_lit)
 	struct x86_mem m;
 
 	t_pc(t, RAX, (int64_t)t_off(t) + in->imm);
-	m = g_translate(t, size, false, COLD_SLOW);
+	m = g_translate(t, RAX, size, false, COLD_SLOW);
 	if (opc == 2)
 		x_sload(&t->x, true, d, m, 4);
 	else
@@ -235,7 +238,7 @@ LOWER(sys)
 	t_slow(t, CC_NE);
 	g_load(t, true, RAX, in->rd);
 	x_alu_imm(x, true, X_AND, RAX, -64);
-	m = g_translate(t, 1, true, COLD_SLOW);
+	m = g_translate(t, RAX, 1, true, COLD_SLOW);
 	if ((jit_host & HOST_AVX2) == 0) {
 		for (unsigned i = 0; i < 8; i++, m.disp += 8)
 			x_store_imm(x, true, m, 0);
@@ -252,7 +255,7 @@ LOWER(load_pair)
 	struct x86 *x = &t->x;
 	enum mode mode = pair_mode_of(in->word);
 	bool w = is_x(in);
-	struct x86_mem m;
+	struct x86_mem m, second;
 	int a = g_dest(in->rd, RCX), b = g_dest(in->ra, RCX);
 
 	if (overlaps(in, mode) || in->rd == in->ra) {
@@ -260,11 +263,19 @@ LOWER(load_pair)
 		return;
 	}
 	m = access(t, in, mode, 0, w ? 16 : 8, false);
+	second = m;
+	second.disp += w ? 8 : 4;
+	/* The base may be the operand: it is overwritten last. */
+	if (in->rd == in->rn) {
+		x_load(x, w, b, second);
+		g_commit(t, in->ra, b);
+	}
 	x_load(x, w, a, m);
 	g_commit(t, in->rd, a);
-	m.disp += w ? 8 : 4;
-	x_load(x, w, b, m);
-	g_commit(t, in->ra, b);
+	if (in->rd != in->rn) {
+		x_load(x, w, b, second);
+		g_commit(t, in->ra, b);
+	}
 	write_back(t, in, mode);
 }
 

@@ -3,7 +3,7 @@
  * and of LDR (literal) of SIMD registers. As in lower_mem.c one look into the
  * TLB covers the whole access, and the handler does what it does not.
  *
- * The address stays in RAX, what is added to it in RDX; RCX is free.
+ * The address stays in its register, what is added to it in RDX; RCX is free.
  */
 #include "pe/jit/lower_simd.h"
 
@@ -11,8 +11,7 @@ static struct x86_mem
 begin(struct tr *t, const struct insn *in, unsigned len, bool load)
 {
 	v_check(t);
-	g_address(t, in, 0);
-	return (g_translate(t, len, !load, COLD_SLOW));
+	return (g_translate(t, g_address(t, in, 0), len, !load, COLD_SLOW));
 }
 
 /* Post-index: by the length, or by a register. */
@@ -32,8 +31,10 @@ end(struct tr *t, const struct insn *in, unsigned len)
 		return;
 	}
 	r = g_read(t, true, in->rm, RCX);
-	x_alu(x, true, X_ADD, RAX, r);
-	g_commit(t, in->rn, RAX);
+	if (jit_map[in->rn] >= 0)
+		x_alu(x, true, X_ADD, jit_map[in->rn], r);
+	else
+		x_rm(x, true, 0x01, r, g_mem(in->rn)); /* add */
 }
 
 static inline bool
@@ -317,7 +318,7 @@ LOWER(v_ldr_lit)
 
 	v_check(t);
 	t_pc(t, RAX, (int64_t)t_off(t) + in->imm);
-	m = g_translate(t, 1u << log2, false, COLD_SLOW);
+	m = g_translate(t, RAX, 1u << log2, false, COLD_SLOW);
 	d = v_write(t, in->rd);
 	if (log2 == 2)
 		x_movd_load(&t->x, d, m);
