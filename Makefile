@@ -23,7 +23,7 @@ help:
 	@echo "make format     let ruff and clang-format lay the sources out"
 	@echo "make bench      the same guests on bhyvepy and on qemu-system-aarch64"
 	@echo "make conformance [SMALL=1]  the instruction set against qemu-aarch64 and SoftFloat"
-	@echo "make mutants    missing guards and seeded bugs in the PE: do tests notice them?"
+	@echo "make mutants    missing guards (Python, C) and seeded bugs in the PE: are they noticed?"
 	@echo "make fuzz       hostile input for the device models and the loaders"
 	@echo "make clean      remove what was built"
 	@echo

@@ -7,6 +7,7 @@ what they touch meanwhile.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import select
@@ -185,6 +186,14 @@ def test_stacks_come_and_go() -> None:
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/fd")) == fds
     assert len(os.listdir("/proc/self/task")) <= tasks
+
+
+def test_forwards_come_first() -> None:
+    """A running stack, which has a thread of its own, takes no forward any more."""
+    stack = Slirp(restricted=True)
+    args = (False, 0x7F000001, 0, 0x0A00020F, 22)
+    assert lib.net_slirp_hostfwd(stack._stack, *args) == errno.EBUSY
+    stack.close()
 
 
 def test_wire_that_everybody_pulls_at(vmm_dir: Path) -> None:

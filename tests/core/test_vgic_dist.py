@@ -292,6 +292,16 @@ def test_access_widths() -> None:
         assert c.mmio(GICR + 0x20000, 4, False)[0] == errno.ENOENT
 
 
+def test_private_interrupts_keep_their_kind() -> None:
+    """SGIs are edges and PPIs levels, whatever is written to their ICFGR."""
+    with Machine() as m:
+        c = m.cpus[0]
+        icfgr = c.sgi + 0xC00
+        c.store(icfgr, 0)
+        c.store(icfgr + 4, 0xFFFFFFFF)
+        assert (c.load(icfgr), c.load(icfgr + 4)) == (0xAAAAAAAA, 0)
+
+
 def test_every_offset_is_safe() -> None:
     """Every aligned access of every width to both frames is served."""
     with Machine(ncpus=2) as m:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pe_features as feat
@@ -94,6 +95,7 @@ def test_states(vmm_dir: Path) -> None:
     buf = ffi.new("char[100]")
     assert lib.vm_get_load_record(vm.handle, buf, size) == errno.ENOENT
     assert lib.vm_set_load_record(vm.handle, bytes(10), 262145) == errno.E2BIG
+    assert lib.vm_set_load_record(vm.handle, b"", 0) == errno.EINVAL
     ok(lib.vm_set_load_record(vm.handle, b"record", 6))
     assert lib.vm_set_load_record(vm.handle, b"again", 5) == errno.EINVAL
     assert stat(vmm_dir, "t") == (0, LOADED)
@@ -105,6 +107,9 @@ def test_states(vmm_dir: Path) -> None:
     ok(lib.vm_stat(os.fsencode(vmm_dir), b"t", info))
     assert (info.runner, info.uid, info.maxcpus) == (os.getpid(), os.getuid(), 1)
     assert lib.vm_run_begin(other.handle) == errno.EBUSY
+    assert lib.vm_run_begin(vm.handle) == errno.EBUSY
+    assert lib.vm_run_end(other.handle) == errno.EINVAL
+    assert stat(vmm_dir, "t") == (0, RUNNING)
     ok(lib.vm_suspend(other.handle, lib.VM_SUSPEND_RESET))
     ok(lib.vm_run_end(vm.handle))
     assert stat(vmm_dir, "t") == (0, ENDED)
@@ -131,6 +136,17 @@ def damages() -> list[tuple[str, object]]:
             f.seek(8)
             f.write(b"\x63")
 
+    def patched(at: int, value: int) -> Callable[[Path], None]:
+        def patch(path: Path) -> None:
+            with (path / "control").open("r+b") as f:
+                f.seek(at)
+                f.write(value.to_bytes(4, "little"))
+
+        return patch
+
+    def longer(path: Path) -> None:
+        os.truncate(path / "control", (path / "control").stat().st_size + 4096)
+
     def folder(path: Path) -> None:
         (path / "control").unlink()
         (path / "control").mkdir()
@@ -146,7 +162,12 @@ def damages() -> list[tuple[str, object]]:
     return [
         ("missing", lambda p: (p / "control").unlink()),
         ("empty", lambda p: os.truncate(p / "control", 0)),
-        *((f.__name__, f) for f in (cut, noise, version, folder, fifo, link)),
+        # struct vm_control
+        ("another's", patched(0, 0x12345678)),
+        ("no vcpu", patched(40, 0)),
+        ("many vcpus", patched(40, 0xFFFF)),
+        ("state", patched(48, 9)),
+        *((f.__name__, f) for f in (cut, noise, version, longer, folder, fifo, link)),
     ]
 
 
@@ -163,6 +184,32 @@ def test_damaged_vms(vmm_dir: Path, what: str, damage: object) -> None:
     assert create(vmm_dir, "t") == errno.EEXIST
     assert destroy(vmm_dir, "t") == 0
     assert not list(vmm_dir.iterdir())
+
+
+def test_two_numbers_of_vcpus(vmm_dir: Path) -> None:
+    """The head of the file and what is behind it must agree before anything is used."""
+    assert create(vmm_dir, "t") == 0
+    with (vmm_dir / "t" / "control").open("r+b") as f:
+        f.seek(40)
+        f.write(b"\x02")
+    ref = ffi.new("struct vm **")
+    assert lib.vm_open(os.fsencode(vmm_dir), b"t", ref) == errno.EPROTO
+
+
+def test_damaged_load_record(vmm_dir: Path) -> None:
+    """A length beyond the room for it is no record; a small buffer learns how long it is."""
+    vm = Vm.create(vmm_dir, "t")
+    ok(lib.vm_set_load_record(vm.handle, bytes(0x1357), 0x1357))
+    size, buf = ffi.new("size_t *", 100), ffi.new("char[100]")
+    assert lib.vm_get_load_record(vm.handle, buf, size) == errno.ERANGE
+    assert size[0] == 0x1357
+    control = vmm_dir / "t" / "control"
+    with control.open("r+b") as f:
+        at = f.read(8192).index((0x1357).to_bytes(4, "little"))
+        f.seek(at)
+        f.write((lib.VM_MAX_LOADREC + 1).to_bytes(4, "little"))
+    assert lib.vm_get_load_record(vm.handle, buf, size) == errno.ENOENT
+    vm.close()
 
 
 def test_lost_stage_2_tables(vmm_dir: Path) -> None:

@@ -39,9 +39,9 @@ VECTORS = "\n".join(f".org {i * 0x80}\n mov x17, #{i * 0x80}\n hvc #0" for i in 
 M64 = (1 << 64) - 1
 
 
-def run_with_vectors(directory: Path, source: str, name: str = "t") -> Vm:
+def run_with_vectors(directory: Path, source: str, name: str = "t", mmu: bool = False) -> Vm:
     """A guest whose exceptions end in HVC with x17 = vector offset."""
-    vm = Vm.flat(directory, name, source)
+    vm = Vm.flat(directory, name, source, mmu=mmu)
     vm.write(RAM + 0x10000, assemble(VECTORS))
     vm.set(VBAR_EL1, RAM + 0x10000)
     vm.set(CPACR_EL1, 3 << 20)
@@ -137,7 +137,15 @@ def test_load_pair_signed_and_across_pages(vmm_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "insn", ["ldxr x1, [x9]", "ldadd x1, x2, [x9]", "cas x1, x2, [x9]", "ld2 {v0.4s,v1.4s}, [x9]"]
+    "insn",
+    [
+        "ldxr x1, [x9]",
+        "ldadd x1, x2, [x9]",
+        "ldadda w1, w2, [x9]",
+        "swpa w1, w2, [x9]",
+        "cas x1, x2, [x9]",
+        "ld2 {v0.4s,v1.4s}, [x9]",
+    ],
 )
 def test_what_a_device_cannot_do_is_an_external_abort(vmm_dir: Path, insn: str) -> None:
     """Exclusives, atomics and structure loads on MMIO abort in the guest with DFSC 0x10."""
@@ -147,6 +155,45 @@ def test_what_a_device_cannot_do_is_an_external_abort(vmm_dir: Path, insn: str) 
     esr = vm.get(ESR_EL1)
     assert (esr >> 26, esr & 0x3F) == (0x25, 0x10)
     assert vm.get_set(ELR_EL1, FAR_EL1) == [RAM + 8, 0x5000]
+    vm.close()
+
+
+BEYOND = RAM + (16 << 20)  # mapped as cacheable memory where there is none
+
+
+def test_register_over_the_end_of_a_page(vmm_dir: Path) -> None:
+    """Half a register of a pair here and half in the next page: an alignment fault, no access."""
+    vm = run_with_vectors(vmm_dir, "ldp x1, x2, [x9]\n b .", mmu=True)
+    vm.set(9, BEYOND + 0xFFC)
+    vm.run_until_hvc()
+    assert vm.get(ESR_EL1) & 0x3F == 0x21
+    assert vm.get(FAR_EL1) == BEYOND + 0xFFC
+    vm.close()
+
+
+# UNDEFINED, though it looks like a load of a pair: LDPSW without a hint of its own.
+NO_PAIR = ".inst 0x68400921"
+
+
+@pytest.mark.parametrize("word", ["stp x1, x2, [x9]", "nop", NO_PAIR])
+def test_code_changed_under_the_access(vmm_dir: Path, word: str) -> None:
+    """The word that faulted is read again, and the guest may have written another there.
+
+    Without IC IVAU the old one runs on. What is there now is not done in its stead.
+    """
+    vm = run_with_vectors(
+        vmm_dir,
+        f"adr x10, 1f\n adr x12, 2f\n ldr w11, [x12]\n mov x13, #0\n b 1f\n .balign 64\n"
+        f"1: ldp x1, x2, [x9]\n cbnz x13, 3f\n mov x13, #1\n str w11, [x10]\n b 1b\n"
+        f"3: hvc #0\n .balign 64\n2: {word}",
+        mmu=True,
+    )
+    vm.set(9, BEYOND)
+    seen = []
+    vm.run_until_hvc(lambda vme: seen.append((vme.gpa, vme.dir)))
+    assert seen == [(BEYOND, READ), (BEYOND + 8, READ)]
+    assert vm.get(ESR_EL1) & 0x3F == 0x10
+    assert vm.get_set(13, ELR_EL1) == [1, vm.get(10)]
     vm.close()
 
 

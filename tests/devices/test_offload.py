@@ -175,6 +175,40 @@ def test_frames_that_are_no_segments() -> None:
     assert lib.net_merge_start(merge.m, big, 65549)
 
 
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (12, b"\x86\xdd"),
+        (IP, b"\x46"),
+        (IP + 2, b"\x00\x8d"),
+        (IP + 6, b"\x20\x00"),
+        (IP + 9, b"\x11"),
+        (TCP + 12, b"\x40"),
+        (TCP + 12, b"\xf0"),
+        (TCP + 13, bytes((ACK | 2,))),
+        (TCP + 13, bytes((ACK | 1,))),
+    ],
+)
+def test_what_is_never_merged(at: int, value: bytes) -> None:
+    """Two frames that are alike and follow each other, but are not two plain segments."""
+
+    def frame(seq: int, change: bool) -> bytes:
+        f = bytearray(segment(bytes(30), seq))
+        if change:
+            f[at : at + len(value)] = value
+        return bytes(f)
+
+    def merged(change: bool, step: int) -> bool:
+        merge = Merge()
+        merge.add(frame(1000, change))
+        copy = ffi.new("uint8_t[]", frame(1000 + step, change) + bytes(64))
+        return bool(lib.net_merge_add(merge.m, copy, TCP + 20 + 30))
+
+    assert merged(False, 30)
+    header = 4 * (value[0] >> 4) if at == TCP + 12 else 20
+    assert not merged(True, 30 + 20 - header)
+
+
 def test_checksum_of_a_driver() -> None:
     """Any start and offset within the frame, and none beyond it."""
     rng = random.Random(2)

@@ -193,3 +193,39 @@ def test_what_is_left_to_python(tmp_path: Path, why: str) -> None:
     assert side.memory.data[BUF + 0x8000 - RAM] == (0 if good else 1)
     assert Result.LONG is not Result.MORE
     side.blk.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "pieces"),
+    [
+        (IN, [(16, 0), (512, WRITE), (513, WRITE)]),
+        (IN, [(16, 0), (512, WRITE), (2, WRITE)]),
+        (IN, [(16, 0), (512, 0), (512, WRITE), (1, WRITE)]),
+        (OUT, [(16, 0), (512, 0), (512, WRITE), (1, WRITE)]),
+        (OUT, [(528, 0), (1, WRITE)]),
+        (OUT, [(8, 0), (8, 0), (512, 0), (1, WRITE)]),
+    ],
+)
+def test_odd_requests_are_left_to_python(
+    tmp_path: Path, kind: int, pieces: list[tuple[int, int]]
+) -> None:
+    """Other layouts than header, data, status are legal and rare: C touches none of them."""
+    memory = Memory(bytes(SIZE))
+    at = BUF
+    for i, (n, flags) in enumerate(pieces):
+        more = NEXT if i + 1 < len(pieces) else 0
+        memory.put(DESC + 16 * i, struct.pack("<QIHH", at, n, flags | more, i + 1))
+        at += n
+    memory.put(BUF, struct.pack("<IIQ", kind, 0, 1))
+    memory.put(AVAIL, struct.pack("<HHH", 0, 1, 0))
+    memory.present[:] = bytes([1]) * len(memory.present)
+    content = os.urandom(SECTORS * 512)
+    side = Side(bytes(memory.data), tmp_path / "d", content, True, F_VERSION_1 | F_FLUSH)
+    side.memory.present[:] = memory.present
+    assert side.blk.serve(0, side.queue) is None
+    assert (side.queue.last_avail, side.used()) == (0, [])
+    assert side.path.read_bytes() == content
+    assert side.memory.data[BUF - RAM :] == memory.data[BUF - RAM :]
+    assert side.serve() == "empty"
+    assert len(side.used()) == 1
+    side.blk.close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import random
 import socket
 import struct
+from dataclasses import dataclass
 
 import pytest
 
@@ -303,3 +306,154 @@ def test_ram_table() -> None:
         assert result in (Result.BROKEN, Result.EMPTY)
     assert data == honest(1, 2000, WRITE)
     assert ffi.sizeof("struct virtnet") > 0
+
+
+@dataclass
+class Ring:
+    """Where a queue stands, for C alone: nothing of it was checked before."""
+
+    num: int = NUM
+    desc: int = DESC
+    avail: int = AVAIL
+    used: int = USED
+    event_idx: bool = False
+    indirect: bool = True
+    last_avail: int = 0
+    used_idx: int = 0
+
+
+class Direct:
+    """C's way through a ring, with a network of the test's own."""
+
+    def __init__(self, data: bytearray | mmap.mmap, ring: Ring) -> None:
+        self.data, self.ring = data, ring
+        self.wire = Wire(0)
+        self.path = NetPath([Ram(RAM, memoryview(data))])
+        card = self.path.card
+        card.fd, card.header, card.batch, card.frame_max = self.wire.fd, 12, 64, 1518
+
+    def table(self, at: int, *rows: tuple[int, int, int, int]) -> None:
+        text = b"".join(struct.pack("<QIHH", *row) for row in rows)
+        self.data[at - RAM : at - RAM + len(text)] = text
+
+    def offer(self, *heads: int, idx: int | None = None) -> None:
+        text = struct.pack(f"<HH{len(heads)}H", 0, len(heads) if idx is None else idx, *heads)
+        self.data[AVAIL - RAM : AVAIL - RAM + len(text)] = text
+
+    def used(self) -> list[tuple[int, int]]:
+        at = USED - RAM
+        return [struct.unpack_from("<II", self.data, at + 4 + 8 * i)
+                for i in range(self.ring.used_idx)]  # fmt: skip
+
+    def send(self) -> Result:
+        return self.path.run(False, self.ring)
+
+    def receive(self) -> Result:
+        return self.path.run(True, self.ring)
+
+
+@pytest.fixture
+def direct():
+    """Rings with a good frame in each descriptor."""
+    d = Direct(bytearray(SIZE), Ring())
+    d.table(DESC, *((BUF + 0x100 * i, 0x100, 0, 0) for i in range(NUM)))
+    d.offer(0)
+    yield d
+    d.wire.close()
+
+
+@pytest.mark.parametrize("field", ["desc", "avail", "used"])
+@pytest.mark.parametrize("at", [RAM + SIZE, RAM + SIZE - 8, RAM - 8, 2**64 - 16])
+def test_rings_outside_of_memory(direct: Direct, field: str, at: int) -> None:
+    """C finds the rings again at every step: outside of RAM nothing is read or written."""
+    setattr(direct.ring, field, at)
+    before = bytes(direct.data)
+    result = direct.send()
+    sent = direct.wire.heard()
+    if field == "avail":
+        assert (result, sent, direct.used()) == (Result.BROKEN, [], [])
+    elif field == "desc":
+        assert sent == []
+        assert direct.path.why == "descriptors outside of memory"
+    else:
+        assert result is Result.EMPTY
+        assert direct.data == before
+
+
+@pytest.mark.parametrize("case", ["not negotiated", "nested", "next", "empty", "cut"])
+def test_indirect_tables(direct: Direct, case: str) -> None:
+    """Each rule of an indirect table, where nothing else is wrong: no frame goes out."""
+    direct.ring.indirect = case != "not negotiated"
+    flags = INDIRECT | (NEXT if case == "next" else 0)
+    length = {"empty": 0, "cut": 17}.get(case, 16)
+    direct.table(DESC, (TABLES, length, flags, 1))
+    direct.table(TABLES, (BUF, 0x100, 0, 0))
+    if case == "nested":
+        direct.table(TABLES, (TABLES + 0x100, 16, INDIRECT, 0))
+        direct.table(TABLES + 0x100, (BUF, 0x100, 0, 0))
+    assert direct.send() is Result.EMPTY
+    assert direct.wire.heard() == []
+    assert direct.used() == [(0, 0)]
+    assert "indirect" in direct.path.why
+    direct.ring.indirect = True
+    direct.table(DESC, (TABLES, 16, INDIRECT, 1))
+    direct.table(TABLES, (BUF, 0x100, 0, 0))
+    direct.offer(0, 0)
+    direct.send()
+    assert len(direct.wire.heard()) == 1
+
+
+def test_more_than_four_gigabytes() -> None:
+    """A chain longer than 4 GiB is none, though all of it is RAM (VIRTIO 1.2, 2.7.5)."""
+    fd = os.memfd_create("ram")
+    os.truncate(fd, 1 << 30)
+    d = Direct(mmap.mmap(fd, 1 << 30), Ring())
+    os.close(fd)
+    d.table(DESC, *((RAM, 1 << 30, WRITE | NEXT if i < 4 else WRITE, i + 1) for i in range(5)))
+    d.offer(0)
+    d.wire.far.send(bytes(60))
+    assert d.receive() is Result.EMPTY
+    assert d.path.why == "more than 4 GiB"
+    assert d.used() == [(0, 0)]
+    d.wire.close()
+
+
+@pytest.mark.parametrize("pieces", [1022, 1023, 1500])
+def test_more_pieces_than_room(pieces: int) -> None:
+    """What one system call cannot take is left in the ring, for Python."""
+    ring = Ring(num=2048, desc=RAM + 0x10000)
+    d = Direct(bytearray(SIZE), ring)
+    d.table(ring.desc, *((BUF + i, 1, WRITE | (NEXT if i + 1 < pieces else 0), i + 1)
+                         for i in range(pieces)))  # fmt: skip
+    d.offer(0)
+    d.wire.far.send(b"\x33" * 60)
+    result = d.receive()
+    if pieces <= 1022:
+        assert d.used() == [(0, 72)]
+    else:
+        assert (result, ring.last_avail, d.used()) == (Result.LONG, 0, [])
+    d.wire.close()
+
+
+@pytest.mark.parametrize("idx", [NUM + 1, 0x8000, 0xFFFF])
+def test_ring_indexes(direct: Direct, idx: int) -> None:
+    """More chains than the ring has places: nothing of them is used."""
+    direct.offer(*range(NUM), idx=idx)
+    assert direct.send() is Result.BROKEN
+    assert direct.wire.heard() == []
+    assert direct.used() == []
+
+
+@pytest.mark.parametrize(
+    "first",
+    [(BUF, 12, WRITE, 0), (BUF, 60, NEXT, 1), (BUF, 60, 0, 0), (BUF, 90, WRITE | NEXT, NUM)],
+)
+def test_receive_buffers_that_are_none(direct: Direct, first: tuple[int, int, int, int]) -> None:
+    """What holds a header at most, may be read, or makes no sense is put back; the frame waits."""
+    direct.table(DESC, first, (BUF + 0x100, 0x100, WRITE, 0))
+    direct.wire.far.send(b"\x44" * 60)
+    assert direct.receive() is Result.EMPTY
+    assert direct.used() == [(0, 0)]
+    direct.offer(0, 1)
+    direct.receive()
+    assert direct.used() == [(0, 0), (1, 72)]
