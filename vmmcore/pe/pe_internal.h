@@ -105,8 +105,9 @@ struct tlb_entry {
 	uint64_t tag; /* page address, or TLB_INVALID */
 	uint64_t addend;
 };
-#define TLB_INVALID UINT64_C(1) /* no page address has bit 0 set */
-#ifndef TLB_BITS                /* a test may want fewer */
+/* Bit 2 is that of no page, and of no branch's target where it is compared: jit/lower.c. */
+#define TLB_INVALID UINT64_C(4)
+#ifndef TLB_BITS /* a test may want fewer */
 #define TLB_BITS 12
 #define FETCH_BITS 12 /* the text of a kernel has few pages in one entry */
 #endif
