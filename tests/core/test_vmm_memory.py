@@ -23,11 +23,13 @@ from vmm_guest import (
     ffi,
     lib,
     ok,
+    sysreg,
     wait_for,
 )
 
 VALID, AP_R, AP_W, AF = 1, 1 << 6, 1 << 7, 1 << 10
 OA = 0x0000FFFFFFFFF000
+PAR_EL1 = sysreg(3, 0, 7, 4, 0)
 
 
 def pte(vm: Vm, gpa: int) -> tuple[int, int] | None:
@@ -153,6 +155,21 @@ def test_protected_memory(vmm_dir: Path) -> None:
     ok(lib.vm_protect(vm.handle, gpa, 4096, 7))
     touch(vm, gpa, 0x99)
     assert lib.vm_protect(vm.handle, 0x5000, 4096, 1) == errno.EFAULT
+    vm.close()
+
+
+@pytest.mark.parametrize("vhe", [0, 1], ids=["nvhe", "vhe"])
+def test_a_permission_fault_asks_stage_1_unseen(vmm_dir: Path, vhe: int) -> None:
+    """HPFAR_EL2 is not valid then: AT finds the address, and the guest keeps its PAR_EL1."""
+    vm = Vm.flat(vmm_dir, "t", TOUCH, mmu=True, vhe=vhe)
+    gpa, par = RAM + 4 * MIB, 0x123456789A000
+    touch(vm, gpa)
+    ok(lib.vm_protect(vm.handle, gpa, 4096, 1))
+    vm.set(PAR_EL1, par)
+    vm.set(0, gpa + 8)
+    vme = vm.run()
+    assert (vme.exitcode, vme.gpa, vme.hpfar) == (EXIT_PAGING, gpa + 8, gpa >> 8)
+    assert vm.get(PAR_EL1) == par
     vm.close()
 
 

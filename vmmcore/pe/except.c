@@ -113,14 +113,20 @@ make_levels(struct pe *pe)
 	l->ready = true;
 }
 
-void
-pe_set_pstate(struct pe *pe, uint64_t spsr)
+static void
+set_fields(struct pe *pe, uint64_t spsr)
 {
 	pe->sp_el[sp_bank(pe->pstate)] = pe->x[REG_SP];
 	pe->nzcv = (uint32_t)spsr & UINT32_C(0xf0000000);
 	pe->pstate = (uint32_t)spsr & UINT32_C(0x0fffffff);
 	pe->el = (uint8_t)FIELD(pe->pstate, PS_EL_SHIFT, 2);
 	pe->x[REG_SP] = pe->sp_el[sp_bank(pe->pstate)];
+}
+
+void
+pe_set_pstate(struct pe *pe, uint64_t spsr)
+{
+	set_fields(pe, spsr);
 	pe->fp_trapped = fp_traps_at(pe, pe->el);
 	mmu_select(pe);
 	if (pe->jit != NULL && !pe->levels.ready && pe->el < 2)
@@ -170,12 +176,15 @@ enter(struct pe *pe, unsigned target, unsigned vec, uint64_t ret)
 		pe->count.exc_el1++;
 	}
 
-	pe_set_pstate(pe, (pe->pstate & keep) | entered(pe, target) | pe->nzcv);
+	spsr = (pe->pstate & keep) | entered(pe, target) | pe->nzcv;
 	pe->pc = vbar + off;
 	if (target == 2 && !pe->cfg.el2_emulated) {
+		/* Nothing executes there; what ERET leads to is looked at then. */
+		set_fields(pe, spsr);
 		pe->exit = true;
 		pe->exit_vec = (uint16_t)off;
-	}
+	} else
+		pe_set_pstate(pe, spsr);
 }
 
 int
@@ -276,6 +285,8 @@ void
 pe_context_changed(struct pe *pe)
 {
 	pe->levels.ready = false;
+	if (pe->unsynced)
+		return;
 	pe->fp_trapped = fp_traps_at(pe, pe->el);
 	mmu_select(pe);
 }

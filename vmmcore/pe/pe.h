@@ -157,6 +157,28 @@ struct pe_gpr *pe_gpr(struct pe *); /* x[] and v[] of the running context */
 	(((op0) << 14) | ((op1) << 11) | ((crn) << 7) | ((crm) << 3) | (op2))
 int pe_mrs(struct pe *, uint32_t enc, uint64_t *val);
 int pe_msr(struct pe *, uint32_t enc, uint64_t val);
+
+/*
+ * The same for many registers, each with its place in a structure of the caller's.
+ * Names are looked up as they are added, with HCR_EL2.E2H as it is then. ENOENT: this
+ * PE has no such register, or no room. What was said of a context synchronization
+ * holds here too.
+ */
+#define PE_BANK_ROWS 128
+struct sysreg;
+struct pe_bank {
+	unsigned count;
+	struct pe_bank_row {
+		const struct sysreg *reg;
+		uint32_t offset;
+		uint8_t how;
+	} row[PE_BANK_ROWS];
+};
+int pe_bank_add(struct pe *, struct pe_bank *, uint32_t enc, size_t offset);
+void pe_bank_read(struct pe *, const struct pe_bank *, void *to);
+void pe_bank_write(struct pe *, const struct pe_bank *, const void *from);
+/* Each register is read, then written: other structures, or other places. */
+void pe_bank_swap(struct pe *, const struct pe_bank *, void *to, const void *from);
 /* The name of an encoding ("SCTLR_EL1"), or NULL. */
 const char *pe_sysreg_name(uint32_t enc);
 

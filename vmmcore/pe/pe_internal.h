@@ -206,6 +206,7 @@ struct pe {
 	uint8_t el;       /* current exception level */
 	bool fp_trapped;  /* FP and SIMD trap now: pe_fp_access() says where */
 	bool exit;        /* leave pe_run() */
+	bool unsynced;    /* a register is written from outside: pe_msr() */
 	uint16_t exit_vec;
 	struct pe_fp fp;
 	struct pe_debug debug;

@@ -46,6 +46,7 @@ const struct sysreg sysregs[SR_COUNT] = {
 
 static uint16_t sysreg_index[65536]; /* row + 1 */
 static pthread_once_t index_once = PTHREAD_ONCE_INIT;
+static _Atomic bool index_made;
 
 static void
 make_index(void)
@@ -60,6 +61,7 @@ make_index(void)
 			if (sysreg_index[enc] == 0)
 				sysreg_index[enc] = SR_ID_RESERVED + 1;
 		}
+	atomic_store_explicit(&index_made, true, memory_order_release);
 }
 
 const struct sysreg *
@@ -67,7 +69,8 @@ sysreg_find(uint32_t enc)
 {
 	unsigned i;
 
-	pthread_once(&index_once, make_index);
+	if (unlikely(!atomic_load_explicit(&index_made, memory_order_acquire)))
+		pthread_once(&index_once, make_index);
 	i = sysreg_index[enc & 0xffff];
 	return (i == 0 ? NULL : &sysregs[i - 1]);
 }
@@ -109,8 +112,20 @@ pe_msr(struct pe *pe, uint32_t enc, uint64_t val)
 
 	if (!implemented(pe, r) || (r->acc & SR_W2) == 0)
 		return (ENOENT);
+	pe->unsynced = true;
 	sysreg_write(pe, sysreg_at_el2(pe, r), val);
+	pe->unsynced = false;
 	return (0);
+}
+
+const struct sysreg *
+sysreg_at_el2_named(const struct pe *pe, uint32_t enc)
+{
+	const struct sysreg *r = sysreg_find(enc);
+
+	if (!implemented(pe, r))
+		return (NULL);
+	return (r->rd == rd_el12 ? sysreg_el1_of(r) : sysreg_at_el2(pe, r));
 }
 
 /* -- instructions ------------------------------------------------------------------ */
@@ -415,6 +430,8 @@ pe_sys(struct pe *pe, uint32_t enc, uint64_t xt)
 {
 	int error;
 
+	if (pe->mmu->stale)
+		mmu_select(pe);
 	if (enc == SYS(0u, 7u, 1u, 0u) || enc == SYS(0u, 7u, 5u, 0u)) {
 		(void)ic_all(pe, NULL, true);
 		return (0);

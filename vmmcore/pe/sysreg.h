@@ -67,9 +67,12 @@ sysreg_write(struct pe *pe, const struct sysreg *r, uint64_t v)
 }
 
 /* FEAT_VHE (sysreg_vhe.c): what an EL1 name means at EL2 with HCR_EL2.E2H. */
+const struct sysreg *sysreg_el1_of(const struct sysreg *);
 const struct sysreg *sysreg_at_el2(const struct pe *, const struct sysreg *);
 /* Is it a register that has another meaning there? */
 bool sysreg_redirected(const struct sysreg *);
+/* The row that a name means to code at EL2 of this PE now; NULL: it has none. */
+const struct sysreg *sysreg_at_el2_named(const struct pe *, uint32_t enc);
 /* NULL: no such register. */
 const struct sysreg *sysreg_find(uint32_t enc);
 

@@ -41,8 +41,8 @@ sysreg_at_el2(const struct pe *pe, const struct sysreg *r)
 }
 
 /* op1 5 in the place of 0. */
-static const struct sysreg *
-el1_of(const struct sysreg *r)
+const struct sysreg *
+sysreg_el1_of(const struct sysreg *r)
 {
 	return (sysreg_find(r->enc & ~(uint32_t)PE_SYSREG(0, 7, 0, 0, 0)));
 }
@@ -50,13 +50,13 @@ el1_of(const struct sysreg *r)
 uint64_t
 rd_el12(struct pe *pe, const struct sysreg *r)
 {
-	return (sysreg_read(pe, el1_of(r)));
+	return (sysreg_read(pe, sysreg_el1_of(r)));
 }
 
 void
 wr_el12(struct pe *pe, const struct sysreg *r, uint64_t v)
 {
-	sysreg_write(pe, el1_of(r), v);
+	sysreg_write(pe, sysreg_el1_of(r), v);
 }
 
 /*

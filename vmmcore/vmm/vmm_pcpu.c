@@ -123,6 +123,14 @@ host_init(struct pcpu *p)
 	}
 	/* A host at EL2 is its own EL1, and has no use for the registers of EL1. */
 	(void)pe_msr(p->pe, HCR_EL2, p->vhe != 0 ? HCR_RW | HCR_E2H | HCR_TGE : HCR_RW);
+	for (unsigned i = 0; i < p->nregs; i++) {
+		const struct hyp_reg *r = &hyp_regs[p->reg[i]];
+		bool el1 = p->vhe != 0 && (r->flags & HYP_EL12) != 0;
+
+		/* NAME_EL12: op1 5 */
+		(void)pe_bank_add(p->pe, el1 ? &p->el1_only : &p->world,
+		    el1 ? r->enc | 5u << 11 : r->enc, r->offset);
+	}
 	/* The OS lock is held after a reset; the host's is open. */
 	(void)pe_msr(p->pe, OSLAR_EL1, 0);
 	vgic_host_init(p->pe);

@@ -272,6 +272,9 @@ struct pcpu {
 	size_t jit_memory;
 	uint32_t nregs; /* rows of hyp_regs.def that the PE has */
 	uint16_t reg[256];
+	/* The same, by what the switch does with them (vmm_hyp.inc). */
+	struct pe_bank world;    /* the host has one and the guest has one */
+	struct pe_bank el1_only; /* VHE: the guest's EL1, which the host does not touch */
 	struct pcpu *next;
 	struct pe_counters seen;
 };
