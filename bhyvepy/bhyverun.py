@@ -26,7 +26,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from bhyvepy import layout, vmmapi
-from bhyvepy.devices.psci import Action, Psci, Start
+from bhyvepy.devices.psci import CONTINUE, Action, Psci, Start
 from bhyvepy.errors import BhyveError, DeviceError, printable
 from bhyvepy.vmexit import (
     ExitCode,
@@ -80,6 +80,9 @@ class Next(Enum):
     GO = "go"
     PARK = "park"  # PSCI turned the vCPU off
     END = "end"
+
+
+GO = Next.GO  # as a name of the module: each exit needs it
 
 
 class Bus:
@@ -418,7 +421,7 @@ class Machine:
             self._wake()
 
     def _guest(self, vcpu: vmmapi.VCPU) -> Next:
-        run, go, handlers = vcpu.run, Next.GO, self._HANDLERS
+        run, go, handlers = vcpu.run, GO, self._HANDLERS
         while True:
             exit_ = run()
             handler = handlers.get(exit_.code)
@@ -441,7 +444,7 @@ class Machine:
                 vcpu.complete(device.read(offset, e.size))
         except Exception as err:
             raise _named(device, err) from err
-        return Next.GO
+        return GO
 
     def _nothing_there(self, vcpu: vmmapi.VCPU, e: InstEmulExit) -> Next:
         """Below 4 GiB all-ones, as from an empty PCI bus; above an external abort."""
@@ -494,11 +497,13 @@ class Machine:
         assert isinstance(e, SmcccExit)
         own = self._calls.get(e.func_id & 0xFFFFFFFF)
         if own is not None:
-            vcpu.set_many({f"x{n}": v for n, v in enumerate(own(e.args))})
-            return Next.GO
+            vcpu.answer([v & MASK64 for v in own(e.args)])
+            return GO
         result = self.psci.call(vcpu.vcpuid, e.func_id, e.args)
         if result.x is not None:
-            vcpu.set_many({f"x{n}": v for n, v in enumerate(result.x)})
+            vcpu.answer(result.x)
+        if result.action is CONTINUE:
+            return GO
         if result.action in (Action.STANDBY, Action.POWERDOWN):
             self._resume[vcpu.vcpuid] = result.start
             vcpu.standby()

@@ -6,8 +6,11 @@ is done about an exit is the business of bhyverun.py.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -111,3 +114,50 @@ class TraceEvent:
     far: int
     hpfar: int
     value: int
+
+
+# Read at once from the bytes of struct vm_exit (vmm.h): field by field costs five times
+# as much. tests/unit/test_vmmapi.py compares the offsets.
+COMMON = struct.Struct("@ii4Q")
+INST_EMUL = struct.Struct("@ii4QQiiQ")
+REG_EMUL = struct.Struct("@ii4Q12xiQI")
+HOW = struct.Struct("@ii4Q28xi")
+SMCCC = struct.Struct("@ii4Q32xQ7Qi")
+
+
+def _plain(raw: Any) -> VmExit:
+    code, length, pc, esr, far, hpfar = COMMON.unpack_from(raw)
+    return VmExit(code, pc, length, esr, far, hpfar)
+
+
+def _inst_emul(raw: Any) -> VmExit:
+    code, length, pc, esr, far, hpfar, gpa, size, way, data = INST_EMUL.unpack_from(raw)
+    return InstEmulExit(code, pc, length, esr, far, hpfar, gpa, size, way == DIR_WRITE, data)
+
+
+def _reg_emul(raw: Any) -> VmExit:
+    code, length, pc, esr, far, hpfar, way, data, reg = REG_EMUL.unpack_from(raw)
+    return RegEmulExit(code, pc, length, esr, far, hpfar, reg, way == DIR_WRITE, data)
+
+
+def _suspended(raw: Any) -> VmExit:
+    code, length, pc, esr, far, hpfar, how = HOW.unpack_from(raw)
+    return SuspendedExit(code, pc, length, esr, far, hpfar, how)
+
+
+def _smccc(raw: Any) -> VmExit:
+    code, length, pc, esr, far, hpfar, func, *args, smc = SMCCC.unpack_from(raw)
+    return SmcccExit(code, pc, length, esr, far, hpfar, func, tuple(args), bool(smc))
+
+
+_EXITS: dict[int, Callable[[Any], VmExit]] = {
+    ExitCode.INST_EMUL: _inst_emul,
+    ExitCode.REG_EMUL: _reg_emul,
+    ExitCode.SUSPENDED: _suspended,
+    ExitCode.SMCCC: _smccc,
+}
+
+
+def read_exit(code: int, raw: Any) -> VmExit:
+    """The exit in the bytes of a struct vm_exit whose exitcode is `code`."""
+    return _EXITS.get(code, _plain)(raw)

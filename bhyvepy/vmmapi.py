@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bhyvepy import layout
@@ -36,18 +36,7 @@ from bhyvepy.errors import (
 )
 from bhyvepy.mem import PROT_READ, PROT_WRITE, GuestMemory, Segment
 from bhyvepy.mem import Mapping as MemMapping
-from bhyvepy.vmexit import (
-    DIR_WRITE,
-    ExitCode,
-    InstEmulExit,
-    RegEmulExit,
-    SmcccExit,
-    SuspendedExit,
-    SuspendHow,
-    TraceEvent,
-    VmExit,
-    VmState,
-)
+from bhyvepy.vmexit import SuspendHow, TraceEvent, VmExit, VmState, read_exit
 from bhyvepy.vmlist import VmInfo as VmInfo
 from bhyvepy.vmlist import check_name as check_name
 from bhyvepy.vmlist import list_vms as list_vms
@@ -66,6 +55,8 @@ SEG_NAMES = {0: "sysmem", 1: "bootrom", 2: "stolentime"}
 CPUS_ACTIVE = 0
 CPUS_SUSPENDED = 1
 CPUS_DEBUG = 2
+
+_X_REGS = ffi.new("int[]", list(range(18)))  # the numbers of x0 to x17
 
 
 class VM:
@@ -474,25 +465,32 @@ class VCPU:
         self.vm = vm
         self.vcpuid = vcpuid
         self._vme = ffi.new("struct vm_exit *")
+        self._bytes = ffi.buffer(self._vme)
+        self._x = ffi.new("uint64_t[]", len(_X_REGS))
 
     def run(self) -> VmExit:
         """Run until userland has something to do."""
         vme, inside = self._vme, self.vm._inside
         inside.add(self.vcpuid)
         try:
-            err = lib.vm_run(self.vm.handle, self.vcpuid, vme)
+            err = lib.vm_run(self.vm._vm or self.vm.handle, self.vcpuid, vme)
         finally:
             inside.discard(self.vcpuid)
         if err:
             self.vm._check(err, f"run vCPU {self.vcpuid} of")
-        code = vme.exitcode
-        make = _EXITS.get(code)
-        common = (code, vme.pc, vme.inst_length, vme.esr, vme.far, vme.hpfar)
-        return VmExit(*common) if make is None else make(common, vme)
+        return read_exit(vme.exitcode, self._bytes)
 
     def complete(self, value: int) -> None:
         """The value that an InstEmulExit or RegEmulExit read gets."""
         self._vme.data = value & 0xFFFFFFFFFFFFFFFF
+
+    def answer(self, values: Sequence[int]) -> None:
+        """x0 and up, at most x17: what a call gives back. Its own thread's, after run()."""
+        x, count = self._x, len(values)
+        x[0:count] = values
+        err = lib.vm_set_register_set(self.vm._vm or self.vm.handle, self.vcpuid, count, _X_REGS, x)
+        if err:
+            self._check(err, "write registers of")
 
     def _check(self, err: int, what: str) -> None:
         if err == errno.EINVAL and not 0 <= self.vcpuid < MAXCPU:
@@ -596,31 +594,3 @@ class VCPU:
             return None
         self._check(err, "look at")
         return int(val[0])
-
-
-# -- exits ------------------------------------------------------------------------
-_Common = tuple[int, int, int, int, int, int]
-
-
-def _inst_emul(c: _Common, v: Any) -> VmExit:
-    return InstEmulExit(*c, v.gpa, v.access_size, v.dir == DIR_WRITE, v.data)
-
-
-def _reg_emul(c: _Common, v: Any) -> VmExit:
-    return RegEmulExit(*c, v.reg, v.dir == DIR_WRITE, v.data)
-
-
-def _suspended(c: _Common, v: Any) -> VmExit:
-    return SuspendedExit(*c, v.how)
-
-
-def _smccc(c: _Common, v: Any) -> VmExit:
-    return SmcccExit(*c, v.func_id, tuple(v.args), bool(v.conduit_smc))
-
-
-_EXITS: dict[int, Callable[[_Common, Any], VmExit]] = {
-    ExitCode.INST_EMUL: _inst_emul,
-    ExitCode.REG_EMUL: _reg_emul,
-    ExitCode.SUSPENDED: _suspended,
-    ExitCode.SMCCC: _smccc,
-}

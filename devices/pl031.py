@@ -60,15 +60,8 @@ class PL031(Device):
             return 0
         with self._changed:
             self._look()
-            value = {
-                DR: int(self._now() + self._offset) & MASK32,
-                MR: self._match,
-                LR: self._load,
-                CR: 1,  # it cannot be stopped
-                IMSC: self._unmasked,
-                RIS: self._raw,
-                MIS: self._raw & self._unmasked,
-            }.get(offset, _IDS.get(offset, 0))
+            register = _READ.get(offset)
+            value = _IDS.get(offset, 0) if register is None else register(self)
         return value & ((1 << 8 * size) - 1)
 
     def write(self, offset: int, size: int, value: int) -> None:
@@ -184,3 +177,14 @@ class PL031(Device):
             ("arm,pl031", "arm,primecell"),
             {"clocks": [ctx.fixed_clock(APB_HZ)], "clock-names": "apb_pclk"},
         )
+
+
+_READ: dict[int, Callable[[PL031], int]] = {
+    DR: lambda rtc: int(rtc._now() + rtc._offset) & MASK32,
+    MR: lambda rtc: rtc._match,
+    LR: lambda rtc: rtc._load,
+    CR: lambda rtc: 1,  # it cannot be stopped
+    IMSC: lambda rtc: rtc._unmasked,
+    RIS: lambda rtc: rtc._raw,
+    MIS: lambda rtc: rtc._raw & rtc._unmasked,
+}

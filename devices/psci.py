@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 MASK32 = 0xFFFFFFFF
 MASK64 = 0xFFFFFFFF_FFFFFFFF
@@ -78,8 +78,7 @@ class Start:
     context: int
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """The answer to one call; x is None when the caller does not get one."""
 
     action: Action
@@ -98,8 +97,11 @@ class Power(Enum):
 Handler = Callable[["Psci", int, Sequence[int], bool], "int | Result"]
 
 
+CONTINUE = Action.CONTINUE  # as a name of the module: each call needs it
+
+
 def _answer(x0: int, x1: int = 0, x2: int = 0, x3: int = 0) -> Result:
-    return Result(Action.CONTINUE, (x0 & MASK64, x1 & MASK64, x2 & MASK64, x3 & MASK64))
+    return Result(CONTINUE, (x0 & MASK64, x1 & MASK64, x2 & MASK64, x3 & MASK64))
 
 
 class Psci:
@@ -159,7 +161,7 @@ class Psci:
             return _answer(NOT_SUPPORTED)
         wide = bool(func_id & WIDE_CALL)
         mask = MASK64 if wide else MASK32
-        result = handler(self, vcpu, [a & mask for a in args], wide)
+        result = handler(self, vcpu, (args[0] & mask, args[1] & mask, args[2] & mask), wide)
         return result if isinstance(result, Result) else _answer(result)
 
     def save(self) -> dict[str, Any]:

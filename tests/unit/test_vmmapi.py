@@ -171,6 +171,40 @@ def test_load_record(core: Any) -> None:
         vm.set_load_record(bytes(300000))
 
 
+@pytest.mark.parametrize(
+    ("code", "own"),
+    [
+        (0, {}),
+        (1, {"gpa": "gpa", "access_size": "size", "dir": "write", "data": "data"}),
+        (2, {"reg": "reg", "dir": "write", "data": "data"}),
+        (4, {"how": "how"}),
+        (8, {"func_id": "func_id", "conduit_smc": "smc"}),
+    ],
+)
+def test_exits_are_read_from_the_right_bytes(core: Any, code: int, own: dict[str, str]) -> None:
+    """Each field of struct vm_exit, with a value of its own, arrives under its name."""
+    vm = core.load("vmmapi").VM.create("a")
+    common = {n: n for n in ("pc", "inst_length", "esr", "far", "hpfar")}
+    values = {name: 0x11 * (i + 1) for i, name in enumerate(common | own)}
+    values |= {n: 1 for n in ("dir", "conduit_smc") if n in own}
+    args = list(range(0x101, 0x108))
+    core.vm("a").script[0] = [{"exitcode": code, "args": args, **values}]
+    e = vm.vcpu(0).run()
+    assert code == e.code
+    got = {name: getattr(e, attribute) for name, attribute in (common | own).items()}
+    assert values == {name: int(v) for name, v in got.items()}
+    if code == 8:
+        assert tuple(args) == e.args
+
+
+def test_answer(core: Any) -> None:
+    """What a call gives back goes to x0 and up."""
+    vm = core.load("vmmapi").VM.create("a")
+    vcpu = vm.vcpu(0)
+    vcpu.answer([5, (1 << 64) - 1])
+    assert {"x0": 5, "x1": (1 << 64) - 1} == vcpu.get_set(["x0", "x1"])
+
+
 def test_exits_are_typed(core: Any) -> None:
     """vm_run() gives one class an exit, and a read's value goes back to the core."""
     vmexit = core.load("vmexit")
