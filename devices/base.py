@@ -168,6 +168,10 @@ class CharDevice(Protocol):
         """Host input; returns how many leading bytes were taken. Any thread."""
         ...
 
+    def recall(self) -> bytes:
+        """Host input that the guest has not read, taken back. Any thread."""
+        ...
+
 
 class NoPort:
     """A port that nobody holds the other end of."""

@@ -9,9 +9,9 @@ blocking; when the reader is slow a vCPU waits for it, at most STALL seconds in 
 and after that output is dropped and counted until the reader takes some again.
 
 Input is held back where that is possible: a port takes what it has room for and the
-rest waits here. A terminal is always read, so that the escape works on a guest that does
-not read; what does not fit into PENDING bytes is dropped. A pipe or file is not read
-while bytes wait.
+rest waits here; when the guest turns to another port, what it did not read follows. A
+terminal is always read, so that the escape works on a guest that does not read; what does
+not fit into PENDING bytes is dropped. A pipe or file is not read while bytes wait.
 
 Escapes, at the start of a line, when input is a terminal:  ~.  power off and leave;
 ~?  help;  ~~  one tilde.
@@ -97,6 +97,7 @@ class Console:
         self.dropped_output = 0
         self._ports: list[_Port] = []
         self._focus: _Port | None = None
+        self._fed: _Port | None = None  # who was given input last; main thread only
         self._pending = bytearray()  # input no port has taken; main thread only
         self.dropped_input = 0
         try:
@@ -252,8 +253,12 @@ class Console:
         return bytes(out), ConsoleEvent.NONE
 
     def _deliver(self) -> None:
-        port = self._focus
+        port, fed = self._focus, self._fed
+        if fed is not None and fed is not port:
+            self._pending[:0] = fed.device.recall()
+            self._fed = None
         while self._pending and port is not None:
+            self._fed = port
             part = bytes(self._pending[:READ_SIZE])
             taken = port.device.push(part)
             del self._pending[:taken]
@@ -263,8 +268,7 @@ class Console:
     def _refocus(self, port: _Port) -> None:
         """On a vCPU thread: the guest reads another port than before."""
         self._focus = port
-        if self._pending:
-            self._wake()
+        self._wake()
 
     def _wake(self) -> None:
         with suppress(OSError):  # closed: the machine is going down

@@ -97,6 +97,7 @@ class NS16550A(Device):
         self._dlm = 0
         self._fifo = False
         self._trigger = 1
+        self._heard = False  # the guest reads, or waits for, input
         self._overrun = False
         self._thre_pending = False  # the THRE interrupt is armed
         self._msr = MSR_CONNECTED
@@ -113,7 +114,7 @@ class NS16550A(Device):
             if offset == RBR:
                 if self._lcr & LCR_DLAB:
                     return self._dll
-                touched = True
+                touched = self._heard = True
                 value = 0
                 if self._rx:
                     value = self._rx.popleft()
@@ -170,6 +171,7 @@ class NS16550A(Device):
                     if value & ~self._ier & IER_THRE:
                         self._thre_pending = True  # THR is empty: enabling it raises it
                     self._ier = value & 0x0F
+                    self._heard |= bool(value & IER_RX)
             elif offset == FCR:
                 room = self._set_fcr(value)
             elif offset == LCR:
@@ -198,6 +200,15 @@ class NS16550A(Device):
                 self._rx.extend(taken)
             return len(taken)
 
+    def recall(self) -> bytes:
+        """Host input that the guest has not read; what it sent itself in a loop is its own."""
+        with self._held():
+            if self._mcr & MCR_LOOP:
+                return b""
+            data = bytes(self._rx)
+            self._rx.clear()
+            return data
+
     # -- inside, with the lock held -------------------------------------------------
 
     def _depth(self) -> int:
@@ -218,14 +229,20 @@ class NS16550A(Device):
         enable = bool(value & FCR_ENABLE)
         if enable != self._fifo:
             self._fifo = enable
-            self._rx.clear()
+            self._flush()
             self._overrun = False
             self._trigger = 1
         if enable:
             if value & FCR_RX_RESET:
-                self._rx.clear()
+                self._flush()
             self._trigger = TRIGGER[value >> 6]
         return full and len(self._rx) < self._depth()
+
+    def _flush(self) -> None:
+        """A driver clears the FIFO of noise as it sets the port up. The host's input is none:
+        what came before the guest could take any stays."""
+        if self._heard:
+            self._rx.clear()
 
     def _set_modem(self) -> None:
         if self._mcr & MCR_LOOP:
@@ -355,6 +372,7 @@ class NS16550A(Device):
                 "dlm": self._dlm,
                 "fifo": self._fifo,
                 "trigger": self._trigger,
+                "heard": self._heard,
                 "overrun": self._overrun,
                 "thre_pending": self._thre_pending,
                 "msr": self._msr,
@@ -371,6 +389,7 @@ class NS16550A(Device):
             self._dlm = state["dlm"] & 0xFF
             self._fifo = bool(state["fifo"])
             self._trigger = state["trigger"] if state["trigger"] in TRIGGER else 1
+            self._heard = bool(state["heard"])
             self._rx.clear()
             self._rx.extend(state["rx"][: self._depth()])
             self._overrun = bool(state["overrun"])

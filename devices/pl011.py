@@ -65,6 +65,7 @@ class PL011(Device):
         self._regs = {offset: reset for offset, (reset, _) in _PLAIN.items()}
         self._ris = 0
         self._rsr = 0
+        self._heard = False  # the guest reads, or waits for, input
 
     def read(self, offset: int, size: int) -> int:
         """A register, in the low bytes; what is not aligned to 4 reads as zero."""
@@ -78,6 +79,7 @@ class PL011(Device):
             room = False
             value = 0
             with self._lock:
+                self._heard = True
                 if self._rx:
                     value = self._rx.popleft()
                     room = not self._rx
@@ -119,8 +121,12 @@ class PL011(Device):
                 old = self._regs[offset]
                 self._regs[offset] = value & _PLAIN[offset][1]
                 if offset == LCR_H and (old ^ value) & LCR_FEN:
-                    self._rx.clear()  # the FIFO is flushed when it is turned on or off
+                    # The FIFO is flushed when it is turned on or off; but what the host sent
+                    # before the guest could take any stays (as in ns16550a.py).
+                    if self._heard:
+                        self._rx.clear()
                     room = True
+                self._heard |= bool(self._regs[IMSC] & (INT_RX | INT_RT))
                 self._levels()
             self._update()
         if send:
@@ -140,6 +146,17 @@ class PL011(Device):
                 self._levels()
                 self._update()
             return len(taken)
+
+    def recall(self) -> bytes:
+        """Host input that the guest has not read; what it sent itself in a loop is its own."""
+        with self._lock:
+            if self._regs[CR] & CR_LBE:
+                return b""
+            data = bytes(self._rx)
+            self._rx.clear()
+            self._levels()
+            self._update()
+            return data
 
     # -- inside, with the lock held ---------------------------------------------------
 
@@ -187,6 +204,7 @@ class PL011(Device):
                 "regs": {str(k): v for k, v in self._regs.items()},
                 "ris": self._ris,
                 "rsr": self._rsr,
+                "heard": self._heard,
                 "rx": bytes(self._rx),
             }
 
@@ -196,6 +214,7 @@ class PL011(Device):
             for offset, (reset, mask) in _PLAIN.items():
                 self._regs[offset] = state["regs"].get(str(offset), reset) & mask
             self._ris = state["ris"] & INT_MASK
+            self._heard = bool(state["heard"])
             self._rsr = state["rsr"] & 0xF
             self._rx.clear()
             self._rx.extend(state["rx"][: self._depth()])

@@ -19,6 +19,11 @@ def load(data: bytes, opts: LoadOptions, arena: Arena) -> Kernel:
         raise LoadError(
             f"-l {start:#x} is no multiple of 4: it is where the first instruction goes"
         )
+    if len(data) < 4:
+        what = "boot ROM" if opts.flat else "flat image"
+        raise LoadError(
+            f"{opts.kernel} has {len(data)} bytes, which is no instruction: it is no {what}"
+        )
     arena.reserve(start, len(data), "kernel")
     placement = Placement(start, data, len(data), "kernel")
     return Kernel("raw", "fdt", start, start, start + len(data), [placement])

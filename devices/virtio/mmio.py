@@ -117,7 +117,6 @@ class VirtioMmio(Device):
         self._queue_sel = 0
         self._align = [0] * len(self.queues)
         self._pfn = [0] * len(self.queues)
-        self._used_up = [False] * len(self.queues)
         self.device.negotiated = 0
         for index, queue in enumerate(self.queues):
             queue.reset()
@@ -238,11 +237,10 @@ class VirtioMmio(Device):
                 if queue is not None and queue.ready:
                     queue.disable()
                     self.device.stopped(self._queue_sel)
-                    self._used_up[self._queue_sel] = bool(self.status & ST_DRIVER_OK)
             return
         with self._lock:
             queue = self._configurable()
-            if queue is not None and not self._used_up[self._queue_sel]:
+            if queue is not None:
                 self._enable(queue)
 
     def _w_queue_addr(self, field: str, shift: int, value: int) -> None:
@@ -286,8 +284,6 @@ class VirtioMmio(Device):
             return False
         if new & ST_FAILED:
             return True
-        if old & ST_FAILED:
-            return False
         if new & ST_DRIVER and not new & ST_ACKNOWLEDGE:
             return False
         if new & ST_FEATURES_OK and not new & ST_DRIVER:
@@ -542,7 +538,6 @@ class VirtioMmio(Device):
                 "page_size": self._page_size,
                 "align": list(self._align),
                 "pfn": list(self._pfn),
-                "used_up": list(self._used_up),
                 "generation": self._generation,
                 "queues": [q.save() for q in self.queues],
                 "device": self.device.save(),
@@ -562,7 +557,6 @@ class VirtioMmio(Device):
             self._page_size = state["page_size"]
             self._align = list(state["align"])
             self._pfn = list(state["pfn"])
-            self._used_up = list(state["used_up"])
             self._generation = state["generation"]
             if self.version == 1 or self.status & ST_FEATURES_OK:
                 self.device.negotiated = self._features & self.offered

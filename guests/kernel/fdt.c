@@ -62,9 +62,12 @@ node_done(const struct node *n, struct machine *m, int depth)
 	if (depth == 1 && n->compatible != NULL &&
 	    lists(n->compatible, n->compatible_len, "freebsd,bhyve"))
 		m->bhyve = true;
-	if (starts(n->name, "memory") && n->reg_len >= 16 && m->ram == 0) {
-		m->ram = be64(n->reg);
-		m->ram_size = be64(n->reg + 8);
+	/* RAM with holes in it is several ranges: the largest is what there is to work with. */
+	for (uint32_t at = 0; starts(n->name, "memory") && at + 16 <= n->reg_len; at += 16) {
+		if (be64(n->reg + at + 8) > m->ram_size) {
+			m->ram = be64(n->reg + at);
+			m->ram_size = be64(n->reg + at + 8);
+		}
 	}
 	if (n->compatible == NULL)
 		return;

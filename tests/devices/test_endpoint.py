@@ -32,6 +32,10 @@ class Sink:
         self.got += data[:n]
         return n
 
+    def recall(self):
+        data, self.got = bytes(self.got), bytearray()
+        return data
+
 
 def turn(line, seconds=0.05):
     """One turn of the main thread's loop."""

@@ -181,6 +181,7 @@ def test_without_fifo_one_byte(uart):
 
 def test_fifo_enable_toggle_clears(uart):
     """A change of FCR.0 throws the input away; trigger bits need it set."""
+    w(uart, IER, 1)
     w(uart, IIR, 1)
     uart.push(b"abc")
     w(uart, IIR, 0xC0)
@@ -190,6 +191,23 @@ def test_fifo_enable_toggle_clears(uart):
     uart.push(b"abc")
     w(uart, IIR, 3)
     assert r(uart, LSR) == 0x60
+
+
+def test_input_before_the_port_is_set_up(uart):
+    """What the host sent first survives the driver's clearing; what it recalls is gone."""
+    assert uart.push(b"abc") == 1
+    w(uart, IIR, 7)
+    w(uart, IER, 1)
+    assert uart.k.irq.level
+    assert r(uart, RBR) == ord("a")
+    uart.push(b"bcd")
+    assert uart.recall() == b"bcd"
+    assert not uart.k.irq.level
+    assert uart.recall() == b""
+    w(uart, MCR, 0x10)
+    w(uart, RBR, 0x55)
+    assert uart.recall() == b"", "the guest's own"
+    assert r(uart, RBR) == 0x55
 
 
 def test_loopback(uart):

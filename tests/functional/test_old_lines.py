@@ -163,6 +163,9 @@ def test_memory_around_the_gic(vmm: Vmm, here: Path) -> None:
     """RAM that begins below the GIC's windows is in two pieces."""
     load(vmm, "bhyveload -k kernel.img -b 0x2c000000 -m 128MB vm", here)
     guest = bhyve(vmm, "bhyve -b vm", here)
+    guest.expect("RAM 30000000 + 5000000,")
+    guest.line("fill 8")
+    guest.expect("filled")
     off(guest)
     rows = vmm.ctl("--get-memmap").splitlines()[1:]
     assert [row.split()[:2] for row in rows if "sysmem" in row] == [

@@ -189,6 +189,23 @@ def test_the_end_of_standard_input_does_not_end_the_vm(vmm: Vmm) -> None:
     assert proc.poll() is None
 
 
+@pytest.mark.parametrize("argv", [["-b"], ["-o", "console=stdio"],
+                                  ["-b", "-s", "0x1000@0x30000#41:mmio-uart"]])  # fmt: skip
+def test_input_that_waits_before_the_guest_does_is_not_lost(vmm: Vmm, argv: list[str]) -> None:
+    """Typed ahead or piped in: every character reaches the shell, the first one included."""
+    for _ in range(3):
+        vmm.load()
+        read, write = os.pipe()
+        os.write(write, b"echo abcdef\roff\r")
+        os.close(write)
+        proc = vmm.start("bhyve", *argv, "vm", stdin=read)
+        os.close(read)
+        out = proc.stdout.read() if proc.stdout else b""
+        assert b"guest> echo abcdef\r\nabcdef\r\n" in out
+        assert proc.wait(10) == POWERED_OFF
+        vmm.destroy()
+
+
 def _own_shell(vmm: Vmm, body: str) -> Guest:
     """A shell on a terminal of its own, which shows the settings before and after."""
     script = f"stty -a; echo ===; {body}; echo status=$?; echo ===; stty -a; echo ==="

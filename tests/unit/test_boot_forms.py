@@ -337,6 +337,8 @@ def test_a_flat_image_must_fit() -> None:
     refused(CODE, "does not lie in RAM", load=RAM + 128 * MIB - len(CODE) + 4)
     plan.plan(CODE, options(load=RAM + 128 * MIB - len(CODE)))
     refused(CODE, "multiple of 4", load=RAM + 2)
+    refused(b"\x1f\x20\x03", "3 bytes, which is no instruction: it is no flat", load=RAM)
+    refused(b"\x1f\x20\x03", "it is no boot ROM", load=RAM, flat=True)
     refused(CODE, "give an address", load=1 << 40)
 
 
