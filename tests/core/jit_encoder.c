@@ -5,6 +5,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "pe/jit/x86_sse.h"
 
@@ -76,6 +77,17 @@ three(unsigned vop, const char *name, bool imm)
 	}
 }
 
+/* The name ends in _RZ. */
+static void
+rounded(unsigned vop, const char *name)
+{
+	EACH
+	{
+		x_v3(&x, vop, D, A, B);
+		say("v%.*s xmm%d,xmm%d,xmm%d{rz-sae}", (int)strlen(name) - 3, name, D, A, B);
+	}
+}
+
 static void
 two(unsigned vop, const char *name, bool imm)
 {
@@ -112,6 +124,7 @@ vector(void)
 #define E3 V3
 #define E3I V3I
 #define E2 V2
+#define E3RZ(name, pp, map, w, op) rounded(V_##name, #name);
 #include "pe/jit/x86_vops.def"
 	EACH
 	{
@@ -191,6 +204,8 @@ both_files(void)
 				say("vcvtts%c2si %s,xmm%d", dbl ? 'd' : 's', reg(w, D), B);
 				x_cvt_to_g(&x, w, dbl, false, D, B);
 				say("vcvts%c2si %s,xmm%d", dbl ? 'd' : 's', reg(w, D), B);
+				x_cvt_to_g_quiet(&x, w, dbl, D, B);
+				say("vcvtts%c2si %s,xmm%d{sae}", dbl ? 'd' : 's', reg(w, D), B);
 				x_cvt_from_g(&x, w, dbl, D, A, B);
 				say("vcvtsi2s%c xmm%d,xmm%d,%s", dbl ? 'd' : 's', D, A, reg(w, B));
 			}

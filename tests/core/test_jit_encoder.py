@@ -16,7 +16,8 @@ def disassemble(code: Path) -> list[str]:
     argv = ["objdump", "-D", "-b", "binary", "-m", "i386:x86-64", "-M", "intel", "-w", str(code)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     lines = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 2]
-    texts = [" ".join(SIZE.sub("", text).split()) for _, _, text in lines]
+    # Newer ones have a comma before {sae}.
+    texts = [" ".join(SIZE.sub("", text).split()).replace(",{", "{") for _, _, text in lines]
     # objdump writes the shortest number of an address that wraps around.
     return [re.sub(r"\[rip\+0x[0-9a-f]+\]", "[rip]", text) for text in texts]
 

@@ -235,16 +235,12 @@ LOWER(frint)
 }
 
 /*
- * FP_R = scalar n rounded to nearest, ties away from zero; nothing is raised.
- * Larger numbers than the fraction has bits, infinities and NaNs go to the
- * handler; so do negative ones if `positive`. With them away every step is
- * exact: the fraction is less than 1, twice it less than 2, and truncated it
- * is what to add.
+ * Numbers larger than the fraction has bits, infinities and NaNs go to the
+ * handler; so do negative ones if `positive`.
  */
 static void
-ties_away(struct tr *t, struct fp_form f, int n, bool positive)
+check_ties_away(struct tr *t, struct fp_form f, int n, bool positive)
 {
-	const unsigned round = f.dbl ? V_ROUNDSD : V_ROUNDSS;
 	struct x86 *x = &t->x;
 
 	x_g_from_v(x, f.dbl, RAX, n);
@@ -253,6 +249,25 @@ ties_away(struct tr *t, struct fp_form f, int n, bool positive)
 	x_shift(x, f.dbl, X_SHR, RAX, f.dbl ? (positive ? 52 : 53) : (positive ? 23 : 24));
 	x_alu_imm(x, false, X_CMP, RAX, f.dbl ? 1023 + 52 : 127 + 23);
 	t_slow(t, CC_AE);
+}
+
+static const uint8_t *
+sign_bit(struct tr *t, struct fp_form f)
+{
+	return (fp_const(t, f, UINT64_C(1) << 31, UINT64_C(1) << 63));
+}
+
+/*
+ * FP_R = scalar n rounded to nearest, ties away from zero; nothing is raised.
+ * Every step is exact: the fraction is less than 1, twice it less than 2, and
+ * truncated it is what to add.
+ */
+static void
+ties_away(struct tr *t, struct fp_form f, int n)
+{
+	const unsigned round = f.dbl ? V_ROUNDSD : V_ROUNDSS;
+	struct x86 *x = &t->x;
+
 	x_v3i(x, round, FP_R, n, n, ROUND_QUIET | ROUND_Z);
 	x_v3(x, FP_OPS(SUB)[f.i], FP_T, n, FP_R);
 	x_v3(x, FP_OPS(ADD)[f.i], FP_T, FP_T, FP_T);
@@ -260,17 +275,43 @@ ties_away(struct tr *t, struct fp_form f, int n, bool positive)
 	x_v3(x, FP_OPS(ADD)[f.i], FP_R, FP_R, FP_T);
 }
 
+/*
+ * With AVX-512: FP_R = what truncated is that, with n's sign: n and a half away
+ * from zero, with the sum rounded towards zero. A fraction below a half is so by
+ * one unit in the last place at least, and cannot get over the next integer.
+ */
+static void
+half_away(struct tr *t, struct fp_form f, int n)
+{
+	struct x86 *x = &t->x;
+
+	x_v3c(x, V_PAND, FP_T, n, sign_bit(t, f), 0);
+	x_v3c(x, V_POR, FP_T, FP_T,
+	    fp_const(t, f, UINT64_C(0x3f000000), UINT64_C(0x3fe0000000000000)), 0);
+	x_v3(x, f.dbl ? V_ADDSD_RZ : V_ADDSS_RZ, FP_R, n, FP_T);
+}
+
 LOWER(frinta)
 {
 	struct fp_form f = fp_form(in);
 	struct x86 *x = &t->x;
-	int n;
+	bool clean;
+	int n, d;
 
 	v_check_fp(t);
 	n = v_read(t, in->rn);
-	ties_away(t, f, n, false);
+	check_ties_away(t, f, n, false);
+	if ((jit_host & HOST_AVX512) != 0) {
+		half_away(t, f, n);
+		clean = fp_clean(t, f, n);
+		d = v_write(t, in->rd);
+		x_v3i(x, f.dbl ? V_ROUNDSD : V_ROUNDSS, d, FP_R, FP_R, ROUND_QUIET | ROUND_Z);
+		fp_write(t, f, in->rd, d, clean);
+		return;
+	}
+	ties_away(t, f, n);
 	/* The sign of a zero. */
-	x_v3c(x, V_PAND, FP_T, n, fp_const(t, f, UINT64_C(1) << 31, UINT64_C(1) << 63), 0);
+	x_v3c(x, V_PAND, FP_T, n, sign_bit(t, f), 0);
 	x_v3(x, V_POR, FP_R, FP_R, FP_T);
 	fp_write(t, f, in->rd, FP_R, false);
 }
@@ -285,8 +326,14 @@ LOWER(fcvta_to_g)
 
 	v_check_fp(t);
 	n = v_read(t, in->rn);
-	ties_away(t, f, n, is_unsigned);
-	x_cvt_to_g(x, w || is_unsigned, f.dbl, true, RAX, FP_R);
+	check_ties_away(t, f, n, is_unsigned);
+	if ((jit_host & HOST_AVX512) != 0) {
+		half_away(t, f, n);
+		x_cvt_to_g_quiet(x, w || is_unsigned, f.dbl, RAX, FP_R);
+	} else {
+		ties_away(t, f, n);
+		x_cvt_to_g(x, w || is_unsigned, f.dbl, true, RAX, FP_R);
+	}
 	if (!w && !is_unsigned) {
 		x_alu_imm(x, false, X_CMP, RAX, 1);
 		t_slow(t, CC_O);

@@ -14,6 +14,9 @@
 /* Prefix: 0 none, 1 66, 2 f3, 3 f2. Map: 1 0f, 2 0f38, 3 0f3a. */
 #define X_VOP(pp, map, w, op) ((unsigned)((pp) << 16 | (map) << 12 | (w) << 20 | (op)))
 #define X_EVOP(pp, map, w, op) (X_VOP(pp, map, w, op) | 1u << 21)
+/* No exceptions and flags (SAE), of arithmetic with rounding towards zero (RZ). */
+#define X_SAE(pp, map, w, op) (X_EVOP(pp, map, w, op) | 1u << 22)
+#define X_RZ(pp, map, w, op) (X_SAE(pp, map, w, op) | 1u << 23)
 
 enum x86_vop {
 #define V3(name, pp, map, w, op) V_##name = X_VOP(pp, map, w, op),
@@ -23,6 +26,7 @@ enum x86_vop {
 #define E3(name, pp, map, w, op) V_##name = X_EVOP(pp, map, w, op),
 #define E2 E3
 #define E3I E3
+#define E3RZ(name, pp, map, w, op) V_##name = X_RZ(pp, map, w, op),
 #include "pe/jit/x86_vops.def"
 };
 
@@ -42,7 +46,7 @@ x_vhead(struct x86 *x, unsigned vop, int reg, int v, int index, int rm)
 		x_byte(x, 0x62);
 		x_byte(x, r | (index >= 8 ? 0 : 0x40u) | (rm >= 8 ? 0 : 0x20u) | 0x10u | map);
 		x_byte(x, w << 7 | nv | 4u | pp);
-		x_byte(x, 0x08);
+		x_byte(x, 0x08u | (vop >> 22 & 1) << 4 | (vop >> 23 & 1) * 0x60u);
 	} else if (map == 1 && w == 0 && rm < 8 && index < 8) {
 		x_byte(x, 0xc5);
 		x_byte(x, r | nv | pp);
@@ -243,6 +247,13 @@ static inline void
 x_cvt_to_g(struct x86 *x, bool w, bool dbl, bool truncate, int r, int s)
 {
 	x_v2(x, X_VOP(dbl ? 3 : 2, 1, w, truncate ? 0x2c : 0x2d), r, s);
+}
+
+/* The same towards zero with AVX-512, raising nothing. */
+static inline void
+x_cvt_to_g_quiet(struct x86 *x, bool w, bool dbl, int r, int s)
+{
+	x_v2(x, X_SAE(dbl ? 3 : 2, 1, w, 0x2c), r, s);
 }
 
 /* xmm d = integer r; the rest of d from a */
