@@ -2,12 +2,22 @@
  * Loops whose addresses go up or down by constants, for the executor of
  * tests/conformance: bases and indexes that move by additions, pre- and
  * post-index or stay, up to 600 rounds over page boundaries and off the memory
- * that is there, with exits and arithmetic between. One hash of registers and
- * memory a program; test_jit_rows.py compares the engines.
+ * that is there, with exits, ways aside that come back further down, and
+ * arithmetic between. One hash of registers and memory a program;
+ * test_jit_rows.py compares the engines.
  */
 #include "jit_program.h"
 
 #define PAGE_EDGE (DATA_BASE + 4096)
+
+/* Programs of mostly arithmetic, on few V registers, with many comparisons. */
+static bool dense;
+
+static uint32_t
+vector(void)
+{
+	return (pick(dense ? 4 : 32));
+}
 
 /* x0 rounds; x1 to x4, x11, x12 and SP bases; x13, x19 indexes; others are values. */
 static uint32_t
@@ -61,12 +71,42 @@ indexed(void)
 		pick(2) << 12 | base() << 5 | value());
 }
 
+/* What computes only; NaNs are for the handlers. */
+static uint32_t
+pure(void)
+{
+	uint32_t r = value() << 16 | value() << 5 | value();
+	uint32_t v = vector() << 16 | vector() << 5 | vector();
+
+	switch (dense && pick(3) == 0 ? 5 : pick(8)) {
+	case 0: /* EOR, rarely of an index: not followed */
+		r = pick(8) ? value() : 13;
+		return (0xd27d0000 | r << 5 | r);
+	case 1:
+	case 2: /* FMUL, FADD of doubles; FMOV, FCVTZS to a base or value */
+		if (pick(6) == 0)
+			return ((pick(2) ? 0x9e660000u : 0x9e780000u) | vector() << 5 | value());
+		return (0x1e600800 | pick(2) << 13 | v);
+	case 3: /* FADD of vectors; FMADD */
+		return (pick(2) ? 0x4e60d400 | v : 0x1f400000 | v | vector() << 10);
+	case 4: /* ADD, SUBS */
+		return (0x8b000000 | (pick(3) == 0 ? 0x60000000u : 0) | r);
+	case 5: /* CMP; FCMP, with zero too */
+		return (pick(2) ? 0xeb00001f | (r & ~31u)
+				: 0x1e602000 | (pick(2) ? 8 : v & ~31u) | (v & 0x3e0));
+	case 6: /* CSEL, eq and so on */
+		return (0x9a800000 | pick(14) << 12 | r);
+	default:
+		return (0x8b000000 | r);
+	}
+}
+
 static uint32_t
 word(void)
 {
 	uint32_t r;
 
-	switch (pick(16)) {
+	switch (dense && pick(5) != 0 ? 2 : pick(16)) {
 	case 0: /* ADD, SUB of a base, with and without flags */
 		r = base();
 		return (0x91000000 | pick(2) << 30 | (r != 31 && pick(3) == 0) << 29 |
@@ -74,20 +114,11 @@ word(void)
 	case 1: /* of an index */
 		r = pick(2) ? 13 : 19;
 		return (0x91000000 | pick(2) << 30 | pick(9) << 10 | r << 5 | r);
-	case 2: /* EOR of a value, rarely of an index: not followed */
-		r = pick(8) ? value() : 13;
-		return (0xd27d0000 | r << 5 | r);
-	case 3: /* FMUL, FADD of doubles: NaNs are for the handler; FMOV, FCVTZS to a base or value */
-		if (pick(6) == 0)
-			return ((pick(2) ? 0x9e660000u : 0x9e780000u) | pick(32) << 5 | value());
-		return (0x1e600800 | pick(2) << 13 | (pick(32) << 16) | pick(32) << 5 | pick(32));
-	case 4: /* FADD of vectors; FMADD */
-		return (pick(2) ? 0x4e60d400 | pick(32) << 16 | pick(32) << 5 | pick(32)
-				: 0x1f400000 | pick(32) << 16 | pick(32) << 10 | pick(32) << 5 |
-				      pick(32));
-	case 5: /* ADD of values; SUBS */
-		return (0x8b000000 | (pick(4) == 0 ? 0x60000000u : 0) | value() << 16 |
-			value() << 5 | value());
+	case 2:
+	case 3:
+	case 4:
+	case 5:
+		return (pure());
 	case 6:
 	case 7:
 	case 8:
@@ -98,6 +129,24 @@ word(void)
 		return (pair());
 	default:
 		return (single());
+	}
+}
+
+/* TBNZ of a value or of the counter, B.cond or CBZ, from `at` to `to`. */
+static uint32_t
+branch(unsigned at, unsigned to)
+{
+	uint32_t by = (to - at) << 5;
+
+	switch (pick(4)) {
+	case 0:
+		return (0x54000000 | by | pick(14));
+	case 1:
+		return (0xb4000000 | by | value());
+	case 2:
+		return (0x37000000 | (1 + pick(4)) << 19 | by | value());
+	default:
+		return (0x37000000 | pick(10) << 19 | by);
 	}
 }
 
@@ -113,10 +162,11 @@ static uint64_t
 run(unsigned number)
 {
 	uint32_t *code = exec_code();
-	unsigned n = 1, len = 2 + pick(12), out[3], outs = 0;
+	unsigned n = 1, len = 2 + pick(12), out[3], outs = 0, last, end;
 	struct conf_state s;
 
 	(void)number;
+	dense = pick(3) == 0;
 	memset(&s, 0, sizeof(s));
 	for (unsigned i = 0; i < 31; i++)
 		s.x[i] = rng_next(&rng);
@@ -134,13 +184,10 @@ run(unsigned number)
 		s.x[19] = (uint32_t)s.x[19];
 	s.sp = (address() & ~UINT64_C(15)) + (pick(32) == 0 ? 8 : 0);
 	while (n < len + 1) {
-		if (pick(16) == 0 && outs < 3) {
-			/* TBNZ of a value or of the counter, out of the loop */
-			out[outs++] = n;
-			code[n++] = pick(3) << 19 | (pick(3) ? 0 : value());
-			continue;
-		}
-		code[n++] = word();
+		if (pick(10) == 0 && outs < 3)
+			out[outs++] = n++;
+		else
+			code[n++] = word();
 	}
 	if (pick(2)) {
 		code[n++] = 0xd1000400;                                         /* sub x0, x0, #1 */
@@ -149,16 +196,27 @@ run(unsigned number)
 		code[n++] = 0xf1000400; /* subs x0, x0, #1 */
 		code[n] = 0x54000001 | ((uint32_t)(1 - (int)n) & 0x7ffff) << 5; /* b.ne */
 	}
-	n++;
+	last = n++;
 	code[n++] = 0x9a9f07e5; /* cset x5, eq and so on: look at the flags */
+	n += 2;                 /* back into the loop, below */
 	code[n++] = word();
-	for (unsigned i = 0; i < outs; i++) {
-		unsigned bit = code[out[i]] >> 19 & 3, rt = code[out[i]] & 31;
-
-		code[out[i]] = 0x37000000 | (rt == 0 ? 7 + bit : 1 + bit) << 19 |
-			       (n - out[i] - pick(2)) << 5 | rt;
-	}
 	code[n] = exec_exit(CODE_BASE + 4 * n, false);
+	end = n++;
+	code[last + 2] = 0xb4000000 | 2 << 5; /* cbz x0, over the next */
+	code[last + 3] = NOP;
+	for (unsigned i = 0; i < outs; i++) {
+		if (pick(4) == 0) { /* out of the loop; else aside, and back further down */
+			code[out[i]] = branch(out[i], end - pick(2));
+			continue;
+		}
+		code[out[i]] = branch(out[i], n);
+		if (pick(4) == 0)
+			code[last + 3] = branch(last + 3, n);
+		for (unsigned k = pick(4); k > 0; k--)
+			code[n++] = pick(4) ? pure() : word();
+		code[n] = 0x14000000 | ((out[i] + 1 + pick(last - 1 - out[i]) - n) & 0x3ffffff);
+		n++;
+	}
 	exec_code_changed();
 	return (run_hash(&s));
 }

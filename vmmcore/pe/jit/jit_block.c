@@ -18,25 +18,14 @@ loop_fits(const struct tr *t, const struct cold *c)
 	if (l->late.at != LATE_NONE && memcmp(&l->late, &c->late, sizeof(l->late)) != 0)
 		return (false);
 	/* What is zero after the whole body is so each time. */
-	if (c->i == l->at)
-		return (true);
-	for (unsigned i = 0; i < V_COUNT; i++) {
-		unsigned zero = (l->v.zero_d >> i & 1u) | (l->v.zero_s >> i & 1u) << 1, is = 0;
-
-		if (l->v.reg[i] < 0 || zero == 0)
-			continue;
-		if (c->v.reg[i] == l->v.reg[i])
-			is = (c->v.zero_d >> i & 1u) | (c->v.zero_s >> i & 1u) << 1;
-		if ((zero & ~is) != 0)
-			return (false);
-	}
-	return (true);
+	return (c->i == l->at || v_keeps_zero(&l->v, &c->v));
 }
 
-/* From the state v of the V registers to the state l. */
-static void
-emit_moves(struct x86 *x, const struct vcache *v, const struct vcache *l)
+void
+t_moves(struct tr *t, const struct vcache *v, const struct vcache *l)
 {
+	struct x86 *x = &t->x;
+
 	for (int i = 0; i < V_COUNT; i++)
 		if (v->reg[i] >= 0 && (v->dirty >> i & 1) != 0 &&
 		    (v->reg[i] != l->reg[i] || (l->dirty >> i & 1) == 0))
@@ -56,7 +45,7 @@ emit_join(struct tr *t, const struct cold *c)
 	strip_leave(t, c->strip);
 	if (c->late_out)
 		t_resolve_as(t, &c->late);
-	emit_moves(&t->x, &c->v, &c->v_back);
+	t_moves(t, &c->v, &c->v_back);
 	x_alu_imm(&t->x, false, X_ADD, R13, c->target / 4 - (int32_t)c->i - 1);
 	x_patch(&t->x, x_jmp(&t->x), c->back);
 }
@@ -85,7 +74,7 @@ emit_loop(struct tr *t, const struct cold *c)
 
 	if (t->loop.late.at == LATE_NONE)
 		t_resolve_as(t, &c->late);
-	emit_moves(x, v, l);
+	t_moves(t, v, l);
 	t_count(t);
 	x_patch(
 	    x, x_jcc(x, CC_G), t->loop.strip != NULL && !c->strip ? t->loop.strip : t->loop.entry);
@@ -110,7 +99,7 @@ t_loop(struct tr *t, int cc)
 		return (false);
 	if (cc >= 0)
 		no = x_jcc(x, (unsigned)cc ^ 1);
-	emit_moves(x, &c.v, &t->loop.v);
+	t_moves(t, &c.v, &t->loop.v);
 	t_count(t);
 	x_patch(x, x_jcc(x, CC_G), t->loop.entry);
 	t_cold(t, COLD_POLL, x_jmp(x), 0);
@@ -218,7 +207,8 @@ static bool
 emit_label(struct tr *t, unsigned i)
 {
 	struct cold *first = NULL, *end = &t->cold[t->ncold];
-	bool out = t_flags_wanted(t, i), same = !t->ended;
+	bool out = t_flags_wanted(t, i), same = true;
+	struct late late = t->late;
 
 	for (struct cold *c = &t->cold[t->pass]; c < end; c++) {
 		if (c->kind != COLD_JOIN || c->target != (int32_t)(i * 4))
@@ -226,22 +216,25 @@ emit_label(struct tr *t, unsigned i)
 		if (first == NULL) {
 			first = c;
 			if (t->ended) {
+				late = c->late;
 				t->v = c->v;
 				t->fp_ok = c->fp_ok;
 				t->fp_plain = c->fp_plain;
 			}
 		}
-		same = same && memcmp(&c->late, &t->late, sizeof(c->late)) == 0;
+		same = same && memcmp(&c->late, &late, sizeof(late)) == 0;
 		t->fp_ok = t->fp_ok && c->fp_ok;
 		t->fp_plain = t->fp_plain && c->fp_plain;
 		keep_common(&t->v, &c->v);
 	}
 	if (first == NULL)
 		return (!t->ended);
-	if (out && !same) {
-		if (!t->ended)
-			t_resolve(t);
-	}
+	/* What the comparison reads was followed along the instructions only. */
+	if (same && t->ended && late.at != LATE_NONE)
+		same = middle_keeps_late(t, i, &late);
+	if (out && !same && !t->ended)
+		t_resolve(t);
+	t->late = late;
 	if (!same)
 		t->late.at = LATE_NONE;
 	for (struct cold *c = first; c < end; c++)
@@ -273,8 +266,8 @@ find_labels(struct tr *t)
 	}
 }
 
-/* The instructions of the block, without its out-of-line code. */
-static void
+/* The instructions of the block, without its out-of-line code; where they end. */
+static unsigned
 emit_body(struct tr *t)
 {
 	unsigned i;
@@ -287,8 +280,9 @@ emit_body(struct tr *t)
 
 		if (t->label[i - t->start] ? !emit_label(t, i) : t->ended)
 			break;
-
 		t->i = i;
+		if (t->loop.wanted[i - t->start] && t->loop.entry != NULL)
+			middle_label(t);
 		t->hf_before = t->hf;
 		t->hf = HF_NONE;
 		if (jit_lowering[in->op].fn != NULL)
@@ -310,11 +304,12 @@ emit_body(struct tr *t)
 		t_settle(t);
 		t_goto(t, (int32_t)(i * 4));
 	}
+	return (i);
 }
 
 /* The same again as a loop, when it is one: it keeps V registers and late flags. */
 static void
-emit_loop_body(struct tr *t)
+emit_loop_body(struct tr *t, unsigned end)
 {
 	const struct cold *back = NULL;
 
@@ -345,6 +340,7 @@ emit_loop_body(struct tr *t)
 	if (!t->pe->cfg.jit_strict) /* a store in the loop may have to go the slow way */
 		strip_find(t);
 	t->strip = t->loop.nstreams != 0;
+	middle_find(t, end);
 	emit_body(t);
 	t->strip = false;
 	if (t->loop.nstreams != 0)
@@ -370,8 +366,7 @@ jit_translate_block(struct pe *pe, struct codepage *page, unsigned start)
 	t.late.at = LATE_NONE;
 	v_forget(&t);
 	find_labels(&t);
-	emit_body(&t);
-	emit_loop_body(&t);
+	emit_loop_body(&t, emit_body(&t));
 	for (unsigned c = 0; c < t.ncold; c++)
 		emit_cold(&t, &t.cold[c]);
 	if (t.x.overflow)

@@ -87,6 +87,7 @@ enum cold_kind {
  */
 #define GROUP_SLOTS 8u
 #define STREAMS 8u
+#define MIDDLES 8u /* labels in a loop that are reached from behind it */
 #define STREAM_AT(s) ((int32_t)(8 * (GROUP_SLOTS + (s))))
 #define STASH_AT STREAM_AT(STREAMS)
 
@@ -152,6 +153,18 @@ struct loop {
 	struct late late;
 	bool fp_ok, fp_plain;
 	unsigned at; /* the branch that gave the state */
+	/* lower_middle.c, by instruction: is one of the middles; is a branch to one. */
+	bool wanted[JIT_BLOCK_MAX], way[JIT_BLOCK_MAX];
+	struct middle {
+		uint8_t *entry;
+		unsigned i;
+		bool flags; /* NZCV may be looked at */
+		bool strip;
+		bool fp_ok, fp_plain;
+		struct late late;
+		struct vcache v;
+	} middle[MIDDLES];
+	unsigned nmiddles;
 };
 
 struct tr {
@@ -248,6 +261,8 @@ void t_flags(struct tr *, enum hf);
 void t_resolve(struct tr *);
 /* The same out of line, where t->late was *l and t->v is what it was. */
 void t_resolve_as(struct tr *, const struct late *l);
+/* Does this instruction write what the late flags *l are to be made from? */
+bool t_changes_late(const struct tr *, const struct insn *in, const struct late *l);
 /* Before leaving the block: pe->nzcv and pe->v are right. */
 void t_settle(struct tr *);
 /* Host condition code for an A64 condition; may use RAX, RCX and flags. */
@@ -330,6 +345,8 @@ void v_flush(struct tr *);
 void v_forget(struct tr *);
 /* 16 bytes in the code memory, for x_v3c() and x_v2c(). May emit code. */
 const uint8_t *v_const(struct tr *, uint64_t lo, uint64_t hi);
+/* Is what is known to be zero in *l so in *v, where it holds the same register? */
+bool v_keeps_zero(const struct vcache *l, const struct vcache *v);
 /* For out-of-line code: store what is dirty in *v, load all of it again. */
 void v_store_all(struct tr *, const struct vcache *);
 void v_load_all(struct tr *, const struct vcache *);

@@ -125,12 +125,28 @@ bool g_grouped(struct tr *, const struct insn *in, struct x86_mem *);
  * What comes before and behind the loop, and where its last round ends.
  */
 void strip_find(struct tr *);
+/* Do the bases and indexes of the streams stay as they are over this instruction? */
+bool strip_keeps(const struct tr *, const struct insn *in);
 bool strip_operand(struct tr *, const struct insn *in, struct x86_mem *);
 void strip_emit(struct tr *);
 /* r13 = the whole slice again, when this is code of a loop with streams. Flags are lost. */
 void strip_leave(struct tr *, bool strip);
 /* The same without touching flags, in place; uses RCX. */
 void strip_end(struct tr *);
+
+/*
+ * lower_middle.c: find the ways from behind the loop, up to instruction `end`, into
+ * the middle of it; make a label for them at this instruction. The branch at this
+ * one goes there; false: it does not. Late flags may stay so in what lies aside
+ * from instruction `first` on.
+ */
+void middle_find(struct tr *, unsigned end);
+void middle_label(struct tr *);
+bool middle_branch(struct tr *, int32_t target);
+bool middle_keeps_late(const struct tr *, unsigned first, const struct late *);
+
+/* jit_block.c: from the state v of the V registers to the state l. */
+void t_moves(struct tr *, const struct vcache *v, const struct vcache *l);
 
 /* Addressing mode of a single-register access by its encoding (C4.1.94). */
 static inline enum mode

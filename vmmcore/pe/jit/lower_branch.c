@@ -29,8 +29,10 @@ LOWER(b)
 		t->ended = true;
 		return;
 	}
-	t_settle(t);
-	t_goto(t, target(t, in));
+	if (!middle_branch(t, target(t, in))) {
+		t_settle(t);
+		t_goto(t, target(t, in));
+	}
 	t->ended = true;
 }
 

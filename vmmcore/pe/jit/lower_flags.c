@@ -392,6 +392,19 @@ t_resolve_as(struct tr *t, const struct late *l)
 	t->fp_plain = fp_plain;
 }
 
+bool
+t_changes_late(const struct tr *t, const struct insn *in, const struct late *l)
+{
+	const struct insn *setter = &t->page->insn[l->at];
+	struct operands o = { .vector = jit_lowering[setter->op].fn == lower_fcmp,
+		.r = { l->rn, l->rm } };
+
+	if (o.vector && (setter->word & 8) != 0) /* with zero */
+		o.r[1] = NO_VECTOR;
+	see(in, &o);
+	return (o.changed[0] || o.changed[1]);
+}
+
 void
 t_resolve(struct tr *t)
 {

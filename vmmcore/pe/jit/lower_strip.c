@@ -47,6 +47,32 @@ moved_by(const struct insn *in, int32_t *by)
 	return (fn == lower_sub_imm || fn == lower_subs_imm ? in->rd : REG_ZR);
 }
 
+/* Does it write general register r, and be it by going on with the address? */
+static bool
+moves(const struct insn *in, unsigned r)
+{
+	unsigned class = (unsigned)FIELD(in->word, 25, 4);
+	int32_t by;
+
+	if (r == REG_ZR || (class & 14) == 10)
+		return (false);
+	if ((class & 5) == 4 && (in->rd == r || in->ra == r))
+		return (true);
+	return (moved_by(in, &by) == r || ((class & 5) != 4 && g_writes(in, r)));
+}
+
+bool
+strip_keeps(const struct tr *t, const struct insn *in)
+{
+	for (unsigned k = 0; k < t->loop.nstreams; k++) {
+		const struct stream *s = &t->loop.stream[k];
+
+		if (moves(in, s->in->rn) || (s->indexed && moves(in, s->in->rm)))
+			return (false);
+	}
+	return (true);
+}
+
 /* Note what instruction `in` writes; false: a loop with it has no streams. */
 static bool
 note(const struct insn *in, struct motion *m)

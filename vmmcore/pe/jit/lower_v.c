@@ -59,6 +59,22 @@ v_zero_above(const struct tr *t, int x, unsigned size)
 	return (((size == 2 ? t->v.zero_s : t->v.zero_d) >> (x - V_FIRST) & 1) != 0);
 }
 
+bool
+v_keeps_zero(const struct vcache *l, const struct vcache *v)
+{
+	for (unsigned i = 0; i < V_COUNT; i++) {
+		unsigned zero = (l->zero_d >> i & 1u) | (l->zero_s >> i & 1u) << 1, is = 0;
+
+		if (l->reg[i] < 0 || zero == 0)
+			continue;
+		if (v->reg[i] == l->reg[i])
+			is = (v->zero_d >> i & 1u) | (v->zero_s >> i & 1u) << 1;
+		if ((zero & ~is) != 0)
+			return (false);
+	}
+	return (true);
+}
+
 void
 v_forget(struct tr *t)
 {
