@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mmio.h"
+
 /* What the device tree says; 0: not there. */
 struct machine {
 	uint64_t uart, dist, redist;
@@ -60,31 +62,6 @@ uint64_t psci(uint64_t fn, uint64_t a, uint64_t b, uint64_t c);
 #define PSCI_SYSTEM_OFF 0x84000008u
 #define PSCI_SYSTEM_RESET 0x84000009u
 
-static inline uint8_t
-r8(uint64_t a)
-{
-	return (*(volatile uint8_t *)a);
-}
-static inline uint16_t
-r16(uint64_t a)
-{
-	return (*(volatile uint16_t *)a);
-}
-static inline uint32_t
-r32(uint64_t a)
-{
-	return (*(volatile uint32_t *)a);
-}
-static inline void
-w8(uint64_t a, uint8_t v)
-{
-	*(volatile uint8_t *)a = v;
-}
-static inline void
-w32(uint64_t a, uint32_t v)
-{
-	*(volatile uint32_t *)a = v;
-}
 #define mrs(reg)                                              \
 	({                                                    \
 		uint64_t v_;                                  \

@@ -407,7 +407,7 @@ sgis(void)
 	report(!bit_of(d, ISPENDR, 6), "ISPENDR does not touch SGIs");
 }
 
-static volatile unsigned step, seen_by_other;
+#include "gic_other.h"
 
 static void
 send_five(void *arg)
@@ -420,35 +420,6 @@ send_five(void *arg)
 	w32(d + SGIR, (uint32_t)target[0] << 16 | 5);
 	w32(d + SGIR, (uint32_t)target[0] << 16 | 5);
 	dsb();
-}
-
-static void
-other_takes(void *arg)
-{
-	(void)arg;
-	while (step == 0)
-		relax();
-	seen_by_other = take_soon();
-	step = 2;
-	while (step == 2)
-		relax();
-	end(seen_by_other);
-	step = 4;
-	while (step == 4)
-		relax();
-	seen_by_other = take();
-	step = 6;
-}
-
-static void
-sleeps(void *arg)
-{
-	(void)arg;
-	step = 1;
-	while (!irq())
-		wfi();
-	seen_by_other = take();
-	end(seen_by_other);
 }
 
 static void

@@ -144,7 +144,8 @@ def build_guest(out: Path, _mutants: bool) -> Path:
     rows.write(out)
     program = out / "conf_guest"
     sources = [*SHARED, HERE / "exec_guest.c"]
-    if stale(program, [*sources, HERE / "conf.h", out / "rows.inc"]):
+    own = [HERE / "conf.h", HERE.parent / "insn" / "run_case.h", out / "rows.inc"]
+    if stale(program, [*sources, *own]):
         flags = ["-O2", "-Wall", "-Wextra", "-static", f"-I{HERE}", f"-I{out}"]
         run_tool(["aarch64-linux-gnu-gcc", *flags, *sources, "-o", program])
     return program

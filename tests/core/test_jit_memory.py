@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vmm_guest import CPACR_EL1, EXIT_SMCCC, MIB, PC, RAM, Vm, lib, ok, wait_for
+from vmm_guest import CPACR_EL1, EXIT_SMCCC, MIB, RAM, Vm, lib, wait_for
 
 FUNCTIONS, CALLS = 600, 30000
 INVALIDATIONS = 100
@@ -155,11 +155,7 @@ def test_a_page_invalidated_line_by_line_takes_no_other_code(vmm_dir: Path) -> N
     data: .quad 0, 0
     """
     with translator(ON):
-        vm = Vm.flat(vmm_dir, "t", source, maxcpus=2)
-        vm.mmu_on(TABLE)
-        ok(lib.vm_activate_cpu(vm.handle, 1))
-        vm.set(PC, RAM, vcpu=1)
-        vm.mmu_on(TABLE, vcpu=1)
+        vm = Vm.pair(vmm_dir, "t", source, TABLE)
         with vm.running(vcpu=1) as exits:
             assert vm.run_until_hvc().exitcode == EXIT_SMCCC
             wait_for(lambda: bool(exits), 60)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from vmm_guest import CPACR_EL1, EXIT_SMCCC, MIB, PC, RAM, Vm, lib, ok, wait_for
+from vmm_guest import CPACR_EL1, EXIT_SMCCC, MIB, RAM, Vm, lib, wait_for
 
 ROUNDS = 2000
 HANDOVERS = 300  # to another vCPU, which may have to wait for a host CPU
@@ -152,11 +152,7 @@ def test_another_vcpu_runs_what_was_stored(vmm_dir: Path, place: str, flags: int
     data: .quad 0, 0
     """
     with engine(flags):
-        vm = Vm.flat(vmm_dir, "t", source, maxcpus=2)
-        vm.mmu_on(TABLE)
-        ok(lib.vm_activate_cpu(vm.handle, 1))
-        vm.set(PC, RAM, vcpu=1)
-        vm.mmu_on(TABLE, vcpu=1)
+        vm = Vm.pair(vmm_dir, "t", source, TABLE)
         with vm.running(vcpu=1) as exits:
             assert vm.run_until_hvc().exitcode == EXIT_SMCCC
             wait_for(lambda: bool(exits), SECONDS)

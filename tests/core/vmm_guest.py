@@ -95,6 +95,16 @@ class Vm:
             vm.mmu_on(RAM + 0xC000)
         return vm
 
+    @classmethod
+    def pair(cls, directory: Path, name: str, source: str, table: int) -> Vm:
+        """Two vCPUs at the start of a program, both with stage 1 of mmu_on()."""
+        vm = cls.flat(directory, name, source, maxcpus=2)
+        ok(lib.vm_activate_cpu(vm.handle, 1))
+        vm.set(PC, RAM, vcpu=1)
+        for vcpu in range(2):
+            vm.mmu_on(table, vcpu=vcpu)
+        return vm
+
     def ram(self, size: int, *, base: int = RAM, reserve: bool = False) -> None:
         ok(lib.vm_alloc_memseg(self.handle, 0, size, reserve))
         ok(lib.vm_mmap_memseg(self.handle, base, 0, 0, size, RWX))

@@ -12,7 +12,6 @@ import pytest
 from bhyvepy.devices.base import GuestLog
 from bhyvepy.devices.virtio.blk import F_FLUSH, BlkOptions, VirtioBlk
 from bhyvepy.devices.virtio.device import F_VERSION_1
-from bhyvepy.devices.virtio.queue import Queue, QueueError
 from bhyvepy.virtq import Result
 
 from .test_virtnet import (
@@ -28,51 +27,27 @@ from .test_virtnet import (
     USED,
     WRITE,
     Memory,
+    Rings,
 )
 
 SECTORS = 64
 IN, OUT, FLUSH, GET_ID = 0, 1, 4, 8
 
 
-class Side:
-    """A disk on a memory and a file of its own, without a thread."""
+class Side(Rings):
+    """A disk, with a file of its own."""
 
     def __init__(self, image: bytes, disk: Path, content: bytes, fast: bool, features: int) -> None:
+        super().__init__(image)
         disk.write_bytes(content)
-        self.path, self.memory = disk, Memory(image)
+        self.path = disk
         self.blk = VirtioBlk(BlkOptions(str(disk), serial="same"), GuestLog("blk"))
         self.blk.fast = fast
         self.blk.negotiated = features
-        self.queue = Queue(self.memory, 256, GuestLog("queue"))
-        self.queue.num = NUM
-        self.queue.desc, self.queue.avail, self.queue.used = DESC, AVAIL, USED
-        assert self.queue.enable(False, True)
-        self.batches = 0
 
     def serve(self) -> str:
         """All that there is; what became of it."""
-        try:
-            for _ in range(200):
-                more = self.blk.serve(0, self.queue)
-                if more is None:
-                    self.queue.quiet()
-                    chain = self.queue.pop()
-                    if chain is None:
-                        self.queue.listen()
-                        return "empty"
-                    self.queue.push(chain.head, self.blk.handle(0, chain))
-                elif not more:
-                    return "empty"
-                else:
-                    self.batches += 1
-        except QueueError:
-            return "broken"
-        raise AssertionError("it does not end")
-
-    def used(self) -> list[tuple[int, int]]:
-        at = USED - RAM
-        count = struct.unpack_from("<H", self.memory.data, at + 2)[0]
-        return [struct.unpack_from("<II", self.memory.data, at + 4 + 8 * i) for i in range(count)]
+        return self.serve_all(self.blk, 0)
 
 
 def request(rng: random.Random, memory: Memory, i: int, bad: bool) -> None:

@@ -14,7 +14,7 @@ import pytest
 from bhyvepy._vmmcore import ffi
 from bhyvepy.devices.base import GuestFault, GuestLog
 from bhyvepy.devices.netback import F_CSUM, HEADER, Backend
-from bhyvepy.devices.virtio.device import F_VERSION_1
+from bhyvepy.devices.virtio.device import F_VERSION_1, VirtioDevice
 from bhyvepy.devices.virtio.net import F_MRG_RXBUF, RX, TX, VirtioNet
 from bhyvepy.devices.virtio.queue import Queue, QueueError
 from bhyvepy.virtq import NetPath, Ram, Result
@@ -87,43 +87,33 @@ class Wire(Backend):
         self.far.close()
 
 
-class Side:
-    """A card on a memory of its own, without a thread."""
+class Rings:
+    """A queue on a memory of its own, and a device without a thread."""
 
-    def __init__(self, image: bytes, fast: bool, features: int, header: int, event: bool) -> None:
+    def __init__(self, image: bytes, event: bool = False) -> None:
         self.memory = Memory(image)
-        self.wire = Wire(header)
-        self.card = VirtioNet(self.wire, MAC, None, GuestLog("net"))
-        self.card.fast = fast
-        self.card.negotiated = features
         self.queue = Queue(self.memory, 256, GuestLog("queue"))
         self.queue.num = NUM
         self.queue.desc, self.queue.avail, self.queue.used = DESC, AVAIL, USED
         assert self.queue.enable(event, True)
+        self.batches = 0
 
-    def send(self) -> str:
+    def serve_all(self, device: VirtioDevice, index: int) -> str:
         """All that there is; what became of it."""
         try:
-            for _ in range(100):
-                more = self.card.serve(TX, self.queue)
+            for _ in range(200):
+                more = device.serve(index, self.queue)
                 if more is None:
                     self.queue.quiet()
                     chain = self.queue.pop()
                     if chain is None:
                         self.queue.listen()
                         return "empty"
-                    self.queue.push(chain.head, self.card.handle(TX, chain))
+                    self.queue.push(chain.head, device.handle(index, chain))
                 elif not more:
                     return "empty"
-        except QueueError:
-            return "broken"
-        raise AssertionError("it does not end")
-
-    def receive(self) -> str:
-        try:
-            for _ in range(100):
-                if not self.card.pull(RX, self.queue):
-                    return "empty"
+                else:
+                    self.batches += 1
         except QueueError:
             return "broken"
         raise AssertionError("it does not end")
@@ -132,6 +122,31 @@ class Side:
         at = USED - RAM
         count = struct.unpack_from("<H", self.memory.data, at + 2)[0]
         return [struct.unpack_from("<II", self.memory.data, at + 4 + 8 * i) for i in range(count)]
+
+
+class Side(Rings):
+    """A card."""
+
+    def __init__(self, image: bytes, fast: bool, features: int, header: int, event: bool) -> None:
+        super().__init__(image, event)
+        self.wire = Wire(header)
+        self.card = VirtioNet(self.wire, MAC, None, GuestLog("net"))
+        self.card.fast = fast
+        self.card.negotiated = features
+
+    def send(self) -> str:
+        """All that the driver has; what became of it."""
+        return self.serve_all(self.card, TX)
+
+    def receive(self) -> str:
+        """All that the network has."""
+        try:
+            for _ in range(100):
+                if not self.card.pull(RX, self.queue):
+                    return "empty"
+        except QueueError:
+            return "broken"
+        raise AssertionError("it does not end")
 
     def close(self) -> None:
         self.card.close()

@@ -115,7 +115,7 @@ def build_host(out: Path, sanitize: bool = False) -> Path:
 def build_guest(out: Path) -> Path:
     program = out / "insn_guest"
     source = HERE / "insn_guest.c"
-    if stale(program, [source, HERE / "insn_case.h"]):
+    if stale(program, [source, HERE / "insn_case.h", HERE / "run_case.h"]):
         cc = "aarch64-linux-gnu-gcc"
         run_tool([cc, "-O2", "-static", f"-I{HERE}", source, "-o", program])
     return program

@@ -55,6 +55,8 @@ vcpu_freeze(struct vm *vm, struct hypctx *hypctx)
 	uint64_t now, end;
 	int error;
 
+	if (hypctx == NULL)
+		return (EINVAL);
 	if (vm->paused)
 		return (0); /* vm_pause() of this process holds them all */
 	if (atomic_load(&hypctx->at_gate) == OWED_WAITS)
@@ -316,8 +318,6 @@ vcpu_reset(struct vm *vm, int vcpu)
 	struct hypctx *hypctx = vm_ctx(vm, vcpu);
 	int error;
 
-	if (hypctx == NULL)
-		return (EINVAL);
 	if ((error = vcpu_freeze(vm, hypctx)) != 0)
 		return (error);
 	vm_reset_ctx(vm->hyp, hypctx);
@@ -331,8 +331,6 @@ vcpu_standby(struct vm *vm, int vcpu)
 	struct hypctx *hypctx = vm_ctx(vm, vcpu);
 	int error;
 
-	if (hypctx == NULL)
-		return (EINVAL);
 	if ((error = vcpu_freeze(vm, hypctx)) != 0)
 		return (error);
 	hypctx->pending = PENDING_STANDBY;
@@ -349,8 +347,6 @@ vm_inject_exception(struct vm *vm, int vcpu, uint64_t esr, uint64_t far)
 	struct hypctx *hypctx = vm_ctx(vm, vcpu);
 	int error;
 
-	if (hypctx == NULL)
-		return (EINVAL);
 	if ((error = vcpu_freeze(vm, hypctx)) != 0)
 		return (error);
 	hypctx_inject(hypctx, esr, far);
@@ -364,8 +360,6 @@ vm_restart_instruction(struct vm *vm, int vcpu)
 	struct hypctx *hypctx = vm_ctx(vm, vcpu);
 	int error;
 
-	if (hypctx == NULL)
-		return (EINVAL);
 	if ((error = vcpu_freeze(vm, hypctx)) != 0)
 		return (error);
 	hypctx->pending = PENDING_NONE;

@@ -130,8 +130,6 @@ vm_set_debug(struct vm *vm, int vcpu, const struct vm_debug *regs)
 	struct hypctx *hypctx = vm_ctx(vm, vcpu);
 	int error;
 
-	if (hypctx == NULL)
-		return (EINVAL);
 	if ((error = vcpu_freeze(vm, hypctx)) != 0)
 		return (error);
 	hypctx->debug_regs = *regs;

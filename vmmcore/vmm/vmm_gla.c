@@ -127,8 +127,6 @@ vm_gla2gpa(struct vm *vm, int vcpu, uint64_t gla, int prot, uint64_t *gpa, int *
 	unsigned fsc;
 	int error;
 
-	if (hypctx == NULL)
-		return (EINVAL);
 	if ((error = vcpu_freeze(vm, hypctx)) != 0)
 		return (error);
 	error = vm_stage1_walk(vm, hypctx, gla, prot, gpa, &fsc);

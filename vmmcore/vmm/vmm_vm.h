@@ -161,7 +161,7 @@ vm_ctx(struct vm *vm, int vcpu)
 /* vmm_dev.c */
 extern const char *const vm_seg_name[SEG_COUNT];
 
-/* vmm.c: freezing, and the runner's side of it. */
+/* vmm.c: freezing (EINVAL: vm_ctx() knows no such vCPU), and the runner's side of it. */
 int vcpu_freeze(struct vm *vm, struct hypctx *hypctx);
 void vcpu_thaw(struct vm *vm, struct hypctx *hypctx);
 /* Take the vCPU for vm_run(): 0, or EINTR: the VM was suspended meanwhile. */

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mmio.h"
+
 #include "offsets.h"
 
 void test_main(void);
@@ -370,47 +372,6 @@ void delay_us(uint64_t us);
 	})
 
 /* -- bits and pieces --------------------------------------------------------------------------- */
-
-static inline uint8_t
-r8(uint64_t a)
-{
-	return (*(volatile uint8_t *)a);
-}
-static inline uint16_t
-r16(uint64_t a)
-{
-	return (*(volatile uint16_t *)a);
-}
-static inline uint32_t
-r32(uint64_t a)
-{
-	return (*(volatile uint32_t *)a);
-}
-static inline uint64_t
-r64(uint64_t a)
-{
-	return (*(volatile uint64_t *)a);
-}
-static inline void
-w8(uint64_t a, uint8_t v)
-{
-	*(volatile uint8_t *)a = v;
-}
-static inline void
-w16(uint64_t a, uint16_t v)
-{
-	*(volatile uint16_t *)a = v;
-}
-static inline void
-w32(uint64_t a, uint32_t v)
-{
-	*(volatile uint32_t *)a = v;
-}
-static inline void
-w64(uint64_t a, uint64_t v)
-{
-	*(volatile uint64_t *)a = v;
-}
 
 /* A pseudo-random number; the state is the caller's, not 0. */
 static inline uint64_t

@@ -59,6 +59,7 @@ void vgic_wr_c_enable(struct vgic_access *, uint32_t, uint64_t);
 void vgic_wr_c_pend(struct vgic_access *, uint32_t, uint64_t);
 void vgic_wr_c_active(struct vgic_access *, uint32_t, uint64_t);
 uint64_t vgic_rd_iidr(struct vgic_access *, uint32_t);
+void vgic_wr_d_ctlr(struct vgic_access *, uint32_t, uint64_t);
 
 #define VGIC_IRQ_REGS(base, n_bits, n_prio, n_cfg)                                              \
 	{ (base) + GICD_IGROUPR, n_bits, W32, vgic_rd_group, vgic_wr_group },                   \

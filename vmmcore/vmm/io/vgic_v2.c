@@ -252,14 +252,6 @@ RD(d_ctlr, a->v.vgic->gicd_ctlr)
 RD(d_typer, GICD_TYPER_ITLINES | GICD_TYPER_CPUS(a->v.vgic->ncpus))
 RD(pidr2, GICV2_PIDR2_V2)
 
-static void
-wr_d_ctlr(struct vgic_access *a, uint32_t off, uint64_t val)
-{
-	(void)off;
-	a->v.vgic->gicd_ctlr = (uint32_t)val & (GICD_CTLR_G0 | GICD_CTLR_G1);
-	vgic_all_changed(&a->v);
-}
-
 static uint64_t
 rd_targets(struct vgic_access *a, uint32_t off)
 {
@@ -366,7 +358,7 @@ WR(spendsgi, sgi_pend(a, off, val, true))
 WR(cpendsgi, sgi_pend(a, off, val, false))
 
 static const struct vgic_reg dist_regs[] = {
-	{ GICD_CTLR, 4, W32, rd_d_ctlr, wr_d_ctlr },
+	{ GICD_CTLR, 4, W32, rd_d_ctlr, vgic_wr_d_ctlr },
 	{ GICD_TYPER, 4, W32, rd_d_typer, NULL },
 	{ GICD_IIDR, 4, W32, vgic_rd_iidr, NULL },
 	VGIC_IRQ_REGS(0, 0x80, 0x400, 0x100),

@@ -224,8 +224,8 @@ rd_d_ctlr(struct vgic_access *a, uint32_t off)
 	return (a->v.vgic->gicd_ctlr | GICD_CTLR_ARE | GICD_CTLR_DS);
 }
 
-static void
-wr_d_ctlr(struct vgic_access *a, uint32_t off, uint64_t val)
+void
+vgic_wr_d_ctlr(struct vgic_access *a, uint32_t off, uint64_t val)
 {
 	(void)off;
 	a->v.vgic->gicd_ctlr = (uint32_t)val & (GICD_CTLR_G0 | GICD_CTLR_G1);
@@ -328,7 +328,7 @@ wr_waker(struct vgic_access *a, uint32_t off, uint64_t val)
 /* -- tables ------------------------------------------------------------------------------------ */
 
 static const struct vgic_reg dist_regs[] = {
-	{ GICD_CTLR, 4, W32, rd_d_ctlr, wr_d_ctlr },
+	{ GICD_CTLR, 4, W32, rd_d_ctlr, vgic_wr_d_ctlr },
 	{ GICD_TYPER, 4, W32, rd_d_typer, NULL },
 	{ GICD_IIDR, 4, W32, vgic_rd_iidr, NULL },
 	{ GICD_SETSPI_NSR, 4, W32, NULL, wr_setspi },
