@@ -114,6 +114,8 @@ class TraceEvent:
     far: int
     hpfar: int
     value: int
+    intid: int = 0
+    loaded: bool = False
 
 
 # Read at once from the bytes of struct vm_exit (vmm.h): field by field costs five times

@@ -55,6 +55,7 @@ SEG_NAMES = {0: "sysmem", 1: "bootrom", 2: "stolentime"}
 CPUS_ACTIVE = 0
 CPUS_SUSPENDED = 1
 CPUS_DEBUG = 2
+IRQ_LPI = 1020  # VCPU.irqs() counts all LPIs as one
 
 _X_REGS = ffi.new("int[]", list(range(18)))  # the numbers of x0 to x17
 
@@ -403,7 +404,10 @@ class VM:
         events = ffi.new("struct vm_trace_event[]", 512)
         self._check(lib.vm_trace_read(self.handle, at, count, events), "trace")
         return int(at[0]), [
-            TraceEvent(e.seq, e.time_ns, e.vcpu, e.type, e.pc, e.esr, e.far, e.hpfar, e.value)
+            TraceEvent(
+                *(e.seq, e.time_ns, e.vcpu, e.type, e.pc, e.esr, e.far, e.hpfar, e.value),
+                *(e.intid, bool(e.loaded)),
+            )
             for e in events[0 : count[0]]
         ]
 
@@ -548,6 +552,14 @@ class VCPU:
             lib.vm_get_stats(self.vm.handle, self.vcpuid, len(descs), vals), "read counters of"
         )
         return dict(zip(descs, ffi.unpack(vals, len(descs)), strict=True)) if descs else {}
+
+    def irqs(self) -> dict[int, int]:
+        """How often it acknowledged each interrupt, by INTID; LPIs are IRQ_LPI."""
+        acked = ffi.new("uint64_t[]", lib.VM_IRQS)
+        self._check(
+            lib.vm_get_irqs(self.vm.handle, self.vcpuid, lib.VM_IRQS, acked), "read interrupts of"
+        )
+        return {n: c for n, c in enumerate(ffi.unpack(acked, lib.VM_IRQS)) if c}
 
     def hot(self, most: int = 10) -> tuple[int, list[tuple[int, int]]]:
         """Samples of the PC, and the addresses seen most with how often they were for certain."""

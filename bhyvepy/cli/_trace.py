@@ -16,6 +16,9 @@ from bhyvepy.vmexit import TraceEvent, VmState
 
 KINDS = ("mmio", "sysreg", "hvc", "irq", "fault", "wfi", "debug", "other")
 SLEEP_S = 0.02
+IRQ, FIQ, VIRQ = 1, 2, 8  # VM_TRACE_*
+# What interrupts a PE while a guest runs on it; the host's own INTIDs.
+_HOST_IRQS = {0: "kick", 23: "pmu", 26: "ptimer", 27: "vtimer", 1023: "gone"}
 _EC = {0x01: "wfi", 0x16: "hvc", 0x17: "hvc", 0x18: "sysreg"}
 _EC |= dict.fromkeys((48, 50, 52, 60), "debug")
 
@@ -38,7 +41,7 @@ class Tracer:
 
     def kind(self, e: TraceEvent) -> str:
         """One of KINDS."""
-        if e.type in (1, 2):
+        if e.type in (IRQ, FIQ, VIRQ):
             return "irq"
         ec = e.esr >> 26 & 0x3F
         if e.type != 0:
@@ -59,12 +62,17 @@ class Tracer:
 
     def _facts(self, e: TraceEvent, kind: str) -> str:
         iss = e.esr & 0x1FFFFFF
+        if kind == "irq":
+            if e.type == VIRQ:
+                return f" {e.intid} to the guest"
+            return f" {e.intid} {_HOST_IRQS.get(e.intid, '')}".rstrip()
         if kind == "mmio":
             if not iss >> 24:
                 return f" {self._gpa(e):#x}"
             size = 1 << (iss >> 22 & 3)
-            written = f" = {e.value & (1 << 8 * size) - 1:#x}" if iss & 64 else ""
-            return f" {'write' if iss & 64 else 'read'} {size} {self._gpa(e):#x}{written}"
+            known = iss & 64 or e.loaded
+            value = f" = {e.value & (1 << 8 * size) - 1:#x}" if known else ""
+            return f" {'write' if iss & 64 else 'read'} {size} {self._gpa(e):#x}{value}"
         if kind == "fault":
             return f" {self._gpa(e):#x} va {e.far:#x}"
         if kind == "sysreg":
@@ -72,7 +80,8 @@ class Tracer:
             enc |= (iss >> 1 & 15) << 3 | iss >> 17 & 7
             fields = (enc >> 14, enc >> 11 & 7, enc >> 7 & 15, enc >> 3 & 15, enc & 7)
             name = self._names.get(enc, "s{}_{}_c{}_c{}_{}".format(*fields))
-            return f" read {name}" if iss & 1 else f" write {name} = {e.value:#x}"
+            value = f" = {e.value:#x}" if e.loaded or not iss & 1 else ""
+            return f" {'read' if iss & 1 else 'write'} {name}{value}"
         if kind == "hvc":
             return f" {e.value:#x}"
         return f" esr {e.esr:#x}" if kind in ("debug", "other") else ""

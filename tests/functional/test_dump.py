@@ -15,7 +15,7 @@ import pytest
 from bhyvepy.cli._symbols import Symbols
 
 from .conftest import fetch
-from .framework import POWERED_OFF, Vmm, until
+from .framework import OWN_PROMPT, POWERED_OFF, Vmm, until
 from .test_gdb import free_port
 from .test_machine import kernel
 from .test_smp import boot, end
@@ -126,7 +126,10 @@ def test_trace(vmm: Vmm, tmp_path: Path) -> None:
     assert all(form.fullmatch(x) for x in lines), [x for x in lines if not form.fullmatch(x)][:5]
     text = "\n".join(lines)
     assert re.search(r" mmio 0x8\w+ write 1 0x10000 = 0x50\n", text), "the P of PASS"
-    assert re.search(r" mmio 0x8\w+ read 4 0x11000\n", text), "the RTC"
+    seconds = re.findall(r" mmio 0x8\w+ read 4 0x11000 = 0x(\w+)\n", text)
+    assert seconds, "the RTC"
+    assert abs(int(seconds[0], 16) - time.time()) < 3600, seconds
+    assert re.search(r" mmio 0x8\w+ read 4 0x2f00\w+ = 0x\w+\n", text), "GICD, read in C"
     assert re.search(r" hvc 0x8\w+ 0x84000008$", text), "SYSTEM_OFF is the last"
     bad = vmm.run("bhyvectl", "--vm=vm", "--trace=mmio,nothing")
     assert (bad.status, bad.out) == (1, "")
@@ -149,13 +152,34 @@ def test_top(vmm: Vmm, tmp_path: Path) -> None:
         assert top.wait(20) == 0
     guest.wait()
     text = out.read_text()
-    assert re.search(r"^ +0 +\d+\.\d +\d+ +\d+$", text, re.MULTILINE), text
+    assert re.search(r"^ +0 +\d+\.\d +\d+ +\d+ +\d+$", text, re.MULTILINE), text
     assert "100.0%  the_kernel" in text, text
     assert "secondary_main" in Symbols(f"{image}.elf").known
     names.write_text("nothing\n")
     bad = vmm.run("bhyvectl", "--vm=vm", "--top", f"--symbols={names}")
     assert (bad.status, bad.out) == (1, "")
     assert "has no symbols" in bad.err
+
+
+def test_interrupts(vmm: Vmm, tmp_path: Path) -> None:
+    """Our own kernel's tick: its rate by --top, and where it comes from by --trace=irq."""
+    vmm.load()
+    guest = vmm.bhyve("-b", "vm")
+    guest.expect(OWN_PROMPT)
+    screens, trace = tmp_path / "screens", tmp_path / "trace"
+    with screens.open("wb") as f, trace.open("wb") as g:
+        top = vmm.start("bhyvectl", "--vm=vm", "--top", stdout=f)
+        tracer = vmm.start("bhyvectl", "--vm=vm", "--trace=irq", stdout=g)
+        until("two screens", lambda: screens.read_text().count("share  where") > 2, 20)
+        vmm.ctl("--force-poweroff")
+        assert (top.wait(20), tracer.wait(20)) == (0, 0)
+    guest.wait()
+    rates = re.findall(r"^ +(\d+)  27 \(PPI 11\)$", screens.read_text(), re.MULTILINE)
+    assert any(80 <= int(n) <= 120 for n in rates), screens.read_text()
+    lines = [x for x in trace.read_text().splitlines() if not x.endswith(" lost)")]
+    form = re.compile(r"\d+\.\d{6} 0 irq 0x[0-9a-f]+ (27 to the guest|\d+ (kick|vtimer|gone))")
+    assert all(form.fullmatch(x) for x in lines), [x for x in lines if not form.fullmatch(x)][:5]
+    assert sum(x.endswith("27 to the guest") for x in lines) > 100
 
 
 def test_before_the_run(vmm: Vmm, tmp_path: Path) -> None:

@@ -408,6 +408,10 @@ int vm_latch_change(struct vm *vm, int latch, uint32_t clear, uint32_t set, uint
 /* ENOENT past the last. The description stays valid. */
 int vm_stat_desc(unsigned index, const char **desc);
 int vm_get_stats(struct vm *vm, int vcpu, unsigned count, uint64_t *vals);
+/* How often the vCPU acknowledged each interrupt; LPIs are one. `count` <= VM_IRQS. */
+#define VM_IRQ_LPI 1020
+#define VM_IRQS 1021
+int vm_get_irqs(struct vm *vm, int vcpu, unsigned count, uint64_t *acked);
 
 /*
  * Where a vCPU executes: its PC, looked at every 65,000 instructions or so. The
@@ -429,8 +433,15 @@ struct vm_trace_event {
 	uint64_t pc, esr, far, hpfar;
 	uint64_t value; /* of the register that is moved; else x0 */
 	int vcpu;
-	int type; /* 0 synchronous, 1 IRQ, 2 FIQ, 3 SError */
+	int type;   /* VM_TRACE_* */
+	int intid;  /* IRQ: physical, of what ended the stay in the guest; VIRQ */
+	int loaded; /* a read was done, and `value` is what it gave */
 };
+#define VM_TRACE_SYNC 0
+#define VM_TRACE_IRQ 1
+#define VM_TRACE_FIQ 2
+#define VM_TRACE_SERROR 3
+#define VM_TRACE_VIRQ 8 /* no exit: the guest is entered with an interrupt that is new to it */
 /* On or off for the VM; *seq: where to read from. */
 int vm_trace(struct vm *vm, bool on, uint64_t *seq);
 /*

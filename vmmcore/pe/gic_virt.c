@@ -165,6 +165,8 @@ icv_iar(struct pe *pe, unsigned grp)
 	pe->gic->dirty = true;
 	if ((pe->sr[SR_ICH_HCR_EL2] & (ICH_HCR_NPIE | ICH_HCR_UIE)) != 0)
 		pe->slice = 0;
+	if (pe->pins.acked != NULL)
+		pe->pins.acked(pe->pins.ctx, intid);
 	return (intid);
 }
 

@@ -81,6 +81,8 @@ struct pe_pins {
 	 * in a second of execution, with the address of the next. NULL: nobody asks.
 	 */
 	void (*sample)(void *ctx, uint64_t pc);
+	/* A guest has acknowledged a virtual interrupt; or NULL. */
+	void (*acked)(void *ctx, uint32_t intid);
 };
 
 /* Architectural extensions, one bit each; names of the Arm ARM. */

@@ -120,7 +120,13 @@ struct hypctx {
 	_Atomic uint32_t runner; /* thread id inside vm_run(), or 0 */
 	_Atomic uint32_t debug_told;
 
+	/* vmm_trace.c: the exit that is being served, INTIDs that the guest was entered with. */
+	struct vm_trace_event traced;
+	uint32_t trace_open, trace_nlr;
+	uint16_t trace_lr[16];
+
 	uint64_t stats[VMM_STAT_COUNT];
+	uint64_t acked[VM_IRQS]; /* by INTID */
 	struct vmm_hot hot;
 } __attribute__((aligned(4096)));
 
@@ -184,6 +190,13 @@ hypctx_hyp(struct hypctx *hypctx)
 	struct hypctx *first = hypctx - hypctx->vcpuid;
 
 	return ((struct hyp *)(void *)((char *)first - offsetof(struct hyp_area, ctx)));
+}
+
+/* The guest has taken an interrupt. */
+static inline void
+hypctx_acked(struct hypctx *hypctx, uint32_t intid)
+{
+	hypctx->acked[intid < VM_IRQ_LPI ? intid : VM_IRQ_LPI]++;
 }
 
 /* Has vCPU n been activated (vm_activate_cpu)? */

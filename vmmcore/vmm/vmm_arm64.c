@@ -217,20 +217,17 @@ static int (*const sync_handler[64])(struct run *) = {
 };
 
 static int
-handle_exit(struct run *r, int type)
+serve_exit(struct run *r, int type)
 {
 	int (*fn)(struct run *);
 
-	vmm_stat_incr(r->hypctx, VMEXIT_COUNT);
-	if (atomic_load_explicit(&r->hyp->trace.on, memory_order_relaxed) != 0)
-		vmm_trace_exit(r->hypctx, type);
 	switch (type) {
 	case EXCP_TYPE_EL1_SYNC:
 		fn = sync_handler[ESR_EC(r->hypctx->tf.tf_esr)];
 		return (fn != NULL ? fn(r) : handle_hyp(r));
 	case EXCP_TYPE_EL1_IRQ:
 		vmm_stat_incr(r->hypctx, VMEXIT_IRQ);
-		(void)vgic_host_irq(r->pcpu->pe);
+		vmm_trace_intid(r->hypctx, vgic_host_irq(r->pcpu->pe));
 		return (RUN_AGAIN);
 	case EXCP_TYPE_EL1_FIQ:
 		vmm_stat_incr(r->hypctx, VMEXIT_FIQ);
@@ -244,6 +241,25 @@ handle_exit(struct run *r, int type)
 		vmm_stat_incr(r->hypctx, VMEXIT_UNHANDLED_EL2);
 		return (EPROTO);
 	}
+}
+
+static inline bool
+tracing(const struct run *r)
+{
+	return (atomic_load_explicit(&r->hyp->trace.on, memory_order_relaxed) != 0);
+}
+
+static int
+handle_exit(struct run *r, int type)
+{
+	int result;
+
+	vmm_stat_incr(r->hypctx, VMEXIT_COUNT);
+	if (tracing(r))
+		vmm_trace_exit(r->hypctx, type);
+	result = serve_exit(r, type);
+	vmm_trace_served(r->hypctx);
+	return (result);
 }
 
 /* -- the loop ------------------------------------------------------------------------ */
@@ -343,8 +359,12 @@ enter_guest(struct run *r)
 	vcpu_turn(hypctx);
 	vmm_debug_enter(hypctx);
 	vmm_pmu_enter(r->pcpu, hypctx);
+	if (tracing(r))
+		vmm_trace_enter(hypctx);
 	type = vmm_enter_guest(r->pcpu, r->hyp, hypctx);
 	vmm_debug_leave(hypctx);
+	if (tracing(r))
+		vmm_trace_leave(hypctx);
 	vgic_sync_hwstate(hypctx);
 	vtimer_sync_hwstate(hypctx, sys_counter());
 	vmm_pmu_leave(r->pcpu, hypctx);
@@ -385,6 +405,7 @@ resume_pending(struct run *r, const struct vm_exit *in)
 		result = vie_resume(r->vm, r->hypctx, r->vme) == VIE_EXIT ? RUN_EXIT : RUN_AGAIN;
 	} else if (r->hypctx->pending == PENDING_REG_EMUL)
 		sysreg_resume(r->hypctx, in->data);
+	vmm_trace_served(r->hypctx);
 	return (result);
 }
 

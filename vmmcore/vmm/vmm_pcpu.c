@@ -84,6 +84,15 @@ pin_sample(void *ctx, uint64_t pc)
 }
 
 static void
+pin_acked(void *ctx, uint32_t intid)
+{
+	struct pcpu *p = ctx;
+
+	if (p->ctx != NULL)
+		hypctx_acked(p->ctx, intid);
+}
+
+static void
 set_pins(struct pcpu *p)
 {
 	struct pe_pins pins = {
@@ -95,6 +104,7 @@ set_pins(struct pcpu *p)
 		.wait = pin_wait,
 		.wake = pin_wake,
 		.sample = pin_sample,
+		.acked = pin_acked,
 	};
 
 	pe_set_pins(p->pe, &pins);

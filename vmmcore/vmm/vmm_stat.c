@@ -35,3 +35,14 @@ vm_get_stats(struct vm *vm, int vcpu, unsigned count, uint64_t *vals)
 		vals[i] = i < VMM_STAT_COUNT ? hypctx->stats[i] : 0;
 	return (0);
 }
+
+int
+vm_get_irqs(struct vm *vm, int vcpu, unsigned count, uint64_t *acked)
+{
+	struct hypctx *hypctx = vm_ctx(vm, vcpu);
+
+	if (hypctx == NULL || count > VM_IRQS)
+		return (EINVAL);
+	memcpy(acked, hypctx->acked, count * sizeof(acked[0]));
+	return (0);
+}

@@ -237,7 +237,13 @@ void pcpu_count(struct pcpu *pcpu, struct hypctx *hypctx);
 void vmm_hot_sample(struct pcpu *pcpu, uint64_t pc);
 
 /* vmm_trace.c */
+/* An exit; what ended it (type IRQ); it was served, as far as it can be without userland. */
 void vmm_trace_exit(struct hypctx *hypctx, int type);
+void vmm_trace_intid(struct hypctx *hypctx, uint32_t intid);
+void vmm_trace_served(struct hypctx *hypctx);
+/* Around a stay in the guest: what list registers give it. */
+void vmm_trace_enter(struct hypctx *hypctx);
+void vmm_trace_leave(struct hypctx *hypctx);
 
 /* vmm_instruction_emul.c */
 enum { VIE_DONE = 0, VIE_EXIT = 1 };

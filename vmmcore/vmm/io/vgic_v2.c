@@ -137,6 +137,7 @@ acknowledge(struct vgic_access *a, unsigned alias)
 		irq->latch = v2->sgi_src[intid] != 0;
 	}
 	vgic_irq_changed(&a->v, intid, irq);
+	hypctx_acked(hyp_ctx(a->v.hyp, (unsigned)a->cpu), intid);
 	return (val);
 }
 
