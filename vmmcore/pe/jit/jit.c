@@ -5,8 +5,8 @@
  * ever both. Translation begins after an instruction was reached a few times
  * by a branch; until then, and for whatever has no lowering, the handlers of
  * the interpreter run. A block goes on over conditional branches and ends at
- * an unconditional one, at the end of the page or after JIT_BLOCK_MAX
- * instructions.
+ * an unconditional one that none of them passes over, at the end of the page or
+ * after JIT_BLOCK_MAX instructions.
  */
 #include "pe/jit/jit_int.h"
 

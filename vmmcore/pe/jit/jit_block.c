@@ -266,6 +266,16 @@ find_labels(struct tr *t)
 	}
 }
 
+/* Does a forward branch of the block lead beyond instruction i, which nothing reaches? */
+static bool
+goes_on(const struct tr *t, unsigned i)
+{
+	for (unsigned c = t->pass; c < t->ncold; c++)
+		if (t->cold[c].kind == COLD_JOIN && t->cold[c].target > (int32_t)(i * 4))
+			return (true);
+	return (false);
+}
+
 /* The instructions of the block, without its out-of-line code; where they end. */
 static unsigned
 emit_body(struct tr *t)
@@ -278,8 +288,11 @@ emit_body(struct tr *t)
 	for (i = t->start; i < CODEPAGE_INSNS && i - t->start < t->j->block_max; i++) {
 		const struct insn *in = &t->page->insn[i];
 
-		if (t->label[i - t->start] ? !emit_label(t, i) : t->ended)
-			break;
+		if (t->label[i - t->start] ? !emit_label(t, i) : t->ended) {
+			if (!goes_on(t, i))
+				break;
+			continue;
+		}
 		t->i = i;
 		if (t->loop.wanted[i - t->start] && t->loop.entry != NULL)
 			middle_label(t);
