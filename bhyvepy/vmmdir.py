@@ -38,11 +38,11 @@ def vmm_dir() -> str:
     elif st.st_uid != os.geteuid():
         reason = "belongs to somebody else"
     elif st.st_mode & 0o077:
-        reason = "is open to others; chmod 700 it"
+        reason = "is open to others"
     if reason:
         raise BhyveError(
-            f"the VM directory {printable(path, 200)} {reason}"
-            + ("" if "chmod" in reason else "; set BHYVEPY_VMMDIR to a directory of yours")
+            f"the VM directory {printable(path, 200)} {reason};"
+            " set BHYVEPY_VMMDIR to a directory of yours alone (mode 700)"
         )
     return path
 

@@ -94,7 +94,10 @@ def _make_python(options: Mapping[str, str], env: DeviceEnv) -> Device:
 
 DEVICES: dict[str, Entry] = {
     "virtio-blk": Entry(
-        "disk: path[,ro][,nocache][,sync]", _make_blk, first="path", window=CONFIG + 64
+        "disk: path[,ro][,nocache][,sync][,ser=][,sectorsize=]",
+        _make_blk,
+        first="path",
+        window=CONFIG + 64,
     ),
     "virtio-net": Entry(
         "network: [slirp[,hostfwd=tcp:HOST:PORT-GUEST:PORT] | TAP][,mac=][,mtu=]",

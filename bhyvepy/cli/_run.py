@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,9 +179,11 @@ def run(
     form: the status for an option's value of a bad form, when it is not `error`.
     """
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __init__.py
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         status = app(args=list(argv), prog_name=prog, standalone_mode=False)
     except _USAGE_ERROR as err:
-        complain(prog, _one_line(err.format_message()))
+        complain(prog, _one_line(err.format_message()).removeprefix("Invalid value: "))
         print(f"{prog} --help shows the options", file=sys.stderr)
         status = usage
     except BhyveError as err:

@@ -116,7 +116,10 @@ DIRECTORIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no-parent": (lambda p: None, r"cannot make the VM directory .*set BHYVEPY_VMMDIR"),
     "a-file": (lambda p: p.write_text(""), r"is not a directory; set BHYVEPY_VMMDIR"),
     "a-link": (lambda p: p.symlink_to("/tmp"), r"is not a directory; set BHYVEPY_VMMDIR"),
-    "open-to-others": (lambda p: (p.mkdir(), p.chmod(0o755)), r"is open to others; chmod 700"),
+    "open-to-others": (
+        lambda p: (p.mkdir(), p.chmod(0o755)),
+        r"is open to others; set BHYVEPY_VMMDIR .*mode 700",
+    ),
 }
 
 

@@ -6,8 +6,10 @@ Processor time is compared, not the clock: other work on the machine does not co
 from __future__ import annotations
 
 import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -83,3 +85,18 @@ def test_start_up_takes_the_time_that_was_aimed_at(vmm: Vmm, figure: Callable[[s
     figure(f"start-up: bhyvectl {one:.2f} s, bhyveload and bhyve {both:.2f} s of processor time")
     assert one < 0.25
     assert both < 0.75
+
+
+@pytest.mark.parametrize("prog", ["bhyve", "bhyveload", "bhyvectl"])
+def test_ctrl_c_while_the_modules_load(vmm: Vmm, prog: str) -> None:
+    """Whenever it comes, nothing of ours is on the screen; Python's own start is Python's."""
+    argv = {"bhyve": ["-b", "vm"], "bhyveload": ["-k", OWN_KERNEL, "vm"], "bhyvectl": ["--list"]}
+    for ms in range(20, 320, 15):
+        with subprocess.Popen(
+            [BIN / prog, *argv[prog]], env=vmm.env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        ) as proc:  # fmt: skip
+            time.sleep(ms / 1000)
+            proc.send_signal(signal.SIGINT)
+            said = proc.stderr.read() if proc.stderr else ""
+        assert "bhyvepy/" not in said, (ms, said)

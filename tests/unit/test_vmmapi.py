@@ -42,7 +42,7 @@ def test_vm_directory_that_is_not_ours_alone(core: Any, tmp_path: Path, kind: st
     else:
         core.dir.mkdir()
         core.dir.chmod(0o755)
-    with pytest.raises(core.load("errors").BhyveError, match="BHYVEPY_VMMDIR|chmod 700"):
+    with pytest.raises(core.load("errors").BhyveError, match="BHYVEPY_VMMDIR"):
         core.load("vmmapi").vmm_dir()
 
 
