@@ -94,6 +94,13 @@ implemented(const struct pe *pe, const struct sysreg *r)
 	return (pe_has(pe, (enum pe_feature)(r->feature - 1)));
 }
 
+/* The usual host is at EL1: names mean what they say. */
+static inline const struct sysreg *
+at_el2(const struct pe *pe, const struct sysreg *r)
+{
+	return (likely((pe->sr[SR_HCR_EL2] & HCR_E2H) == 0) ? r : sysreg_at_el2(pe, r));
+}
+
 int
 pe_mrs(struct pe *pe, uint32_t enc, uint64_t *val)
 {
@@ -101,7 +108,7 @@ pe_mrs(struct pe *pe, uint32_t enc, uint64_t *val)
 
 	if (!implemented(pe, r) || (r->acc & SR_R2) == 0)
 		return (ENOENT);
-	*val = sysreg_read(pe, sysreg_at_el2(pe, r));
+	*val = sysreg_read(pe, at_el2(pe, r));
 	return (0);
 }
 
@@ -113,7 +120,7 @@ pe_msr(struct pe *pe, uint32_t enc, uint64_t val)
 	if (!implemented(pe, r) || (r->acc & SR_W2) == 0)
 		return (ENOENT);
 	pe->unsynced = true;
-	sysreg_write(pe, sysreg_at_el2(pe, r), val);
+	sysreg_write(pe, at_el2(pe, r), val);
 	pe->unsynced = false;
 	return (0);
 }

@@ -117,7 +117,7 @@ struct hypctx {
 	struct sys_lock gate;
 	struct sys_lock lock;
 	_Atomic uint32_t at_gate;
-	_Atomic uint32_t runner; /* thread id inside vm_run(), or 0 */
+	_Atomic uint32_t runner; /* 1: somebody is inside vm_run() */
 	_Atomic uint32_t debug_told;
 
 	/* vmm_trace.c: the exit that is being served, INTIDs that the guest was entered with. */

@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "sys/clock.h"
 #include "sys/store.h"
@@ -441,7 +439,7 @@ vm_run(struct vm *vm, int vcpu, struct vm_exit *vme)
 	if (vm->paused)
 		return (EBUSY); /* by this very process */
 	r.vcpu = &vm->vcpu[vcpu];
-	if (!atomic_compare_exchange_strong(&hypctx->runner, &none, (uint32_t)syscall(SYS_gettid)))
+	if (!atomic_compare_exchange_strong(&hypctx->runner, &none, 1))
 		return (EBUSY);
 	memset(vme, 0, sizeof(*vme));
 	if (vcpu_enter(vm, hypctx) != 0) {
