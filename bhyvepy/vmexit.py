@@ -148,8 +148,8 @@ def _suspended(raw: Any) -> VmExit:
 
 
 def _smccc(raw: Any) -> VmExit:
-    code, length, pc, esr, far, hpfar, func, *args, smc = SMCCC.unpack_from(raw)
-    return SmcccExit(code, pc, length, esr, far, hpfar, func, tuple(args), bool(smc))
+    f = SMCCC.unpack_from(raw)
+    return SmcccExit(f[0], f[2], f[1], f[3], f[4], f[5], f[6], f[7:14], f[14] != 0)
 
 
 _EXITS: dict[int, Callable[[Any], VmExit]] = {

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 MASK32 = 0xFFFFFFFF
@@ -104,6 +105,12 @@ def _answer(x0: int, x1: int = 0, x2: int = 0, x3: int = 0) -> Result:
     return Result(CONTINUE, (x0 & MASK64, x1 & MASK64, x2 & MASK64, x3 & MASK64))
 
 
+@lru_cache(64)
+def _number(x0: int) -> Result:
+    """What most calls answer, made once: numbers are few."""
+    return _answer(x0)
+
+
 class Psci:
     """The power state of a VM's vCPUs."""
 
@@ -158,11 +165,11 @@ class Psci:
             func_id &= ~SVE_HINT
         handler = CALLS.get(func_id)
         if handler is None:
-            return _answer(NOT_SUPPORTED)
+            return _number(NOT_SUPPORTED)
         wide = bool(func_id & WIDE_CALL)
         mask = MASK64 if wide else MASK32
         result = handler(self, vcpu, (args[0] & mask, args[1] & mask, args[2] & mask), wide)
-        return result if isinstance(result, Result) else _answer(result)
+        return result if isinstance(result, Result) else _number(result)
 
     def save(self) -> dict[str, Any]:
         """Power states and starts not yet taken."""

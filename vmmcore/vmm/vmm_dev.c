@@ -541,8 +541,11 @@ vm_memory_unguard(void *base)
 	sys_unguard(base);
 }
 
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
+
 const char *
 vmm_version(void)
 {
-	return ("vmmcore ABI 1, A64 interpreter, " __VERSION__);
+	return ("vmmcore ABI " STRING(VMM_ABI_VERSION) ", A64, " __VERSION__);
 }
