@@ -280,6 +280,10 @@ def test_bad_segments_and_mappings(vmm_dir: Path) -> None:
     assert lib.vm_alloc_memseg(vm.handle, 0, 0, False) == errno.EINVAL
     assert lib.vm_alloc_memseg(vm.handle, 0, 4097, False) == errno.EINVAL
     assert lib.vm_alloc_memseg(vm.handle, 9, 4096, False) == errno.EINVAL
+    length = ffi.new("uint64_t *")
+    for segid in (-1, -100, lib.VM_MAX_MEMSEGS):
+        assert lib.vm_alloc_memseg(vm.handle, segid, 4096, False) == errno.EINVAL
+        assert lib.vm_get_memseg(vm.handle, segid, length) == errno.EINVAL
     assert lib.vm_alloc_memseg(vm.handle, 0, 1 << 45, False) == errno.ENOMEM
     assert lib.vm_alloc_memseg(vm.handle, 0, 1 << 38, True) == errno.ENOSPC
     ok(lib.vm_alloc_memseg(vm.handle, 1, MIB, False))
@@ -294,6 +298,16 @@ def test_bad_segments_and_mappings(vmm_dir: Path) -> None:
         ((1 << 40) - 4096, 0, 8192),
     ):
         assert lib.vm_mmap_memseg(vm.handle, gpa, 1, off, length, RWX) == errno.EINVAL
+    for gpa, off, length, prot in (
+        (0, 0, 0, RWX),
+        (0, 2 * MIB, 4096, RWX),
+        ((1 << 40) + 0x10000, 0, 4096, RWX),
+        (0, 0, 4096, 0),
+        (0, 0, 4096, 8 | RWX),
+    ):
+        assert lib.vm_mmap_memseg(vm.handle, gpa, 1, off, length, prot) == errno.EINVAL
+    pte, level = ffi.new("uint64_t *"), ffi.new("int *")
+    assert lib.vm_get_gpa_pmap(vm.handle, 1 << 40, pte, level) == errno.EINVAL
     buf = ffi.new("uint8_t[16]")
     ok(lib.vm_mmap_memseg(vm.handle, 0x10000, 1, 0, MIB, RWX))
     assert lib.vm_copyin(vm.handle, 0x10000 + MIB - 8, buf, 16) == errno.EFAULT

@@ -392,6 +392,25 @@ def test_doorbell_stays_in_the_core(vmm_dir: Path) -> None:
     vm.close()
 
 
+def test_doorbells_that_are_refused(vmm_dir: Path) -> None:
+    """No such width, nobody to hear it, twice the same, more than there is room for."""
+    vm = Vm.create(vmm_dir, "t")
+    fd = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def add(gpa: int, size: int, fd: int, value: int = 0) -> int:
+        return int(lib.vm_doorbell_add(vm.handle, gpa, size, False, value, fd))
+
+    assert [add(0x5000, size, fd) for size in (0, 3, 5, 16, -1)] == [errno.EINVAL] * 5
+    assert add(0x5000, 4, -1) == errno.EINVAL
+    assert [add(0x5000 + 16 * size, size, fd) for size in (1, 2, 4, 8)] == [0] * 4
+    assert add(0x5040, 4, fd) == errno.EEXIST
+    assert add(0x5040, 4, fd, 1) == 0
+    rest = [add(0x6000 + 8 * i, 4, fd) for i in range(lib.VM_MAX_DOORBELLS)]
+    assert rest == [0] * (len(rest) - 5) + [errno.ENOSPC] * 5
+    os.close(fd)
+    vm.close()
+
+
 def test_setting_the_pc_drops_a_pending_access(vmm_dir: Path) -> None:
     """After userland moved the PC the interrupted load is forgotten."""
     vm = Vm.flat(vmm_dir, "t", "mov x9, #0x5000\n ldr x1, [x9]\n hvc #0")

@@ -191,13 +191,16 @@ def test_wire_has_an_end(vmm_dir: Path) -> None:
         strh w3, [x9]
         ldrh w4, [x9, #4]
         ldrb w5, [x9]
+        ldrh w6, [x9, #2]
         hvc #0""",
     )
     fd = os.eventfd(0, os.EFD_NONBLOCK)
     wire, length = ffi.new("int *"), ffi.new("size_t *")
     room = ffi.new(f"uint8_t[{WIRE_BYTES}]")
     ok(lib.vm_wire_add(vm.handle, UART, 0, fd, wire))
-    on = state(serve=lib.VM_WIRE_THR | lib.VM_WIRE_LSR, lsr=0x61)
+    for irq in (1, 31, 1020, 1 << 31):
+        assert lib.vm_wire_add(vm.handle, UART, irq, fd, ffi.new("int *")) == errno.EINVAL
+    on = state(serve=lib.VM_WIRE_THR | lib.VM_WIRE_LSR | lib.VM_WIRE_IIR, lsr=0x61)
     assert lib.vm_wire_set(vm.handle, 7, on) == errno.EINVAL
     assert lib.vm_wire_hold(vm.handle, 7, on) == errno.EINVAL
     assert lib.vm_wire_put(vm.handle, -1, 0) == errno.EINVAL
@@ -205,7 +208,8 @@ def test_wire_has_an_end(vmm_dir: Path) -> None:
     seen: list[tuple[int, int, int]] = []
     vm.run_until_hvc(lambda e: seen.append((e.gpa, e.access_size, e.dir)))
     stores = [(UART, 1, WRITE)] * 2
-    assert seen == [*stores, (UART, 2, WRITE), (UART + 4, 2, READ), (UART, 1, READ)]
+    loads = [(UART + 4, 2, READ), (UART, 1, READ), (UART + 2, 2, READ)]
+    assert seen == [*stores, (UART, 2, WRITE), *loads]
     assert vm.get(2) == 0x61
     assert os.eventfd_read(fd) == 1
     assert lib.vm_wire_put(vm.handle, wire[0], 1) == errno.EAGAIN
@@ -299,7 +303,8 @@ def test_latch_is_two_words(vmm_dir: Path) -> None:
     for _ in range(lib.VM_MAX_LATCHES - 1):
         ok(lib.vm_latch_add(vm.handle, 0x9000, 0x9004, 0, out))
     assert lib.vm_latch_add(vm.handle, 0x9000, 0x9004, 0, out) == errno.ENOSPC
-    assert lib.vm_latch_add(vm.handle, 0x9000, 0x9004, 1020, out) == errno.EINVAL
+    for irq in (1, 31, 1020, 1 << 31):
+        assert lib.vm_latch_add(vm.handle, 0x9000, 0x9004, irq, out) == errno.EINVAL
     bits = ffi.new("uint32_t *")
     assert lib.vm_latch_change(vm.handle, 64, 0, 1, bits) == errno.EINVAL
     assert lib.vm_latch_change(vm.handle, -1, 0, 1, bits) == errno.EINVAL

@@ -15,6 +15,9 @@ LIFE, DIST = "tests/core/test_vmm_life.py", "tests/core/test_vgic_dist.py"
 
 SEND, RECEIVE = "test_send_as_in_python", "test_receive_as_in_python"
 BLK = "test_as_in_python"
+SEGS = "test_bad_segments_and_mappings"
+WIRE = "test_wire_has_an_end test_wire_that_is_held"
+LATCH, BELL = "test_latch_is_two_words", "test_doorbells_that_are_refused"
 ODD = "test_odd_requests_are_left_to_python"
 
 C_GUARDS: list[Guard] = [
@@ -537,5 +540,83 @@ C_GUARDS: list[Guard] = [
             "test_damaged_load_record",
             "a record longer than the buffer",
         ),
+    ),
+    *_file(
+        "vmmcore/vmm/vmm_mem.c",
+        "tests/core/test_vmm_memory.py",
+        ("check_segid(", "segid < 0", "false", SEGS, "a negative segment"),
+        ("check_segid(", "segid >= VM_MAX_MEMSEGS", "false", SEGS, "a segment behind the last"),
+        ("\nvm_alloc_memseg(", "(len & PAGE_MASK) != 0", "false", SEGS, "part of a page"),
+        ("\nvm_alloc_memseg(", "len > SEG_MAX_LEN", "false", SEGS, "a segment longer than any"),
+        ("check_range(uint64_t", "len == 0", "false", SEGS, "an empty range"),
+        ("check_range(uint64_t", "(gpa & PAGE_MASK) != 0", "false", SEGS, "a range off a page"),
+        ("check_range(uint64_t", "(len & PAGE_MASK) != 0", "false", SEGS, "a range cut in a page"),
+        ("check_range(uint64_t", "gpa >= IPA_END", "false", SEGS, "an address behind the last"),
+        (
+            "check_range(uint64_t",
+            "len > IPA_END - gpa",
+            "false",
+            SEGS,
+            "a range over the end of the space",
+        ),
+        ("\nvm_mmap_memseg(", "(segoff & PAGE_MASK) != 0", "false", SEGS, "an offset off a page"),
+        ("\nvm_mmap_memseg(", "segoff > seglen", "false", SEGS, "an offset behind the segment"),
+        ("\nvm_mmap_memseg(", "len > seglen - segoff", "false", SEGS, "more than the segment"),
+        ("\nvm_mmap_memseg(", "prot == 0", "false", SEGS, "memory for nobody"),
+        (
+            "\nvm_mmap_memseg(",
+            "(prot & ~(VM_PROT_READ | VM_PROT_WRITE | VM_PROT_EXEC)) != 0",
+            "false",
+            SEGS,
+            "rights that there are not",
+        ),
+        ("\nvm_get_gpa_pmap(", "gpa >= IPA_END", "false", SEGS, "no address of a guest"),
+    ),
+    *_file(
+        "vmmcore/vmm/vmm_wire.c",
+        "tests/core/test_wire.py",
+        ("\nvm_wire_add(", "fd < 0", "false", WIRE, "a wire to nobody"),
+        ("\nvm_wire_add(", "irq < VGIC_PRV_I_NUM", "false", WIRE, "a private interrupt"),
+        ("\nvm_wire_add(", "irq >= VGIC_I_NUM", "false", WIRE, "an interrupt that is none"),
+        (
+            "\nvm_wire_add(",
+            "atomic_load(&vm->nwires) == VM_MAX_WIRES",
+            "false",
+            WIRE,
+            "more wires than there is room for",
+        ),
+        (
+            "find(struct vm",
+            "(unsigned)wire >= atomic_load(&vm->nwires)",
+            "false",
+            WIRE,
+            "a wire behind the last",
+        ),
+        ("keep(struct", "w->count == sizeof(w->bytes)", "false", WIRE, "a wire that is full"),
+        ("\nvm_wire_take(", "w->count > room", "false", WIRE, "a buffer that is too small"),
+        ("\nvm_wire_access(", "size != 1", "false", WIRE, "a wide access to a port"),
+    ),
+    *_file(
+        "vmmcore/vmm/vmm_latch.c",
+        "tests/core/test_wire.py",
+        ("\nvm_latch_add(", "irq < VGIC_PRV_I_NUM", "false", LATCH, "a private interrupt"),
+        ("\nvm_latch_add(", "irq >= VGIC_I_NUM", "false", LATCH, "an interrupt that is none"),
+        ("\nvm_latch_add(", "n == VM_MAX_LATCHES", "false", LATCH, "too many latches"),
+        (
+            "\nvm_latch_change(",
+            "(unsigned)latch >= atomic_load(&vm->nlatches)",
+            "false",
+            LATCH,
+            "a latch behind the last",
+        ),
+        ("\nvm_latch_access(", "size != 4", "false", LATCH, "an access of another width"),
+    ),
+    *_file(
+        "vmmcore/vmm/vmm_doorbell.c",
+        RUN,
+        ("\nvm_doorbell_add(", "size != 8", "true", BELL, "every width of a doorbell"),
+        ("\nvm_doorbell_add(", "fd < 0", "false", BELL, "a doorbell that nobody hears"),
+        ("\nvm_doorbell_add(", "d->gpa == gpa", "false", BELL, "two doorbells of one address"),
+        ("\nvm_doorbell_add(", "n == VM_MAX_DOORBELLS", "false", BELL, "too many doorbells"),
     ),
 ]
