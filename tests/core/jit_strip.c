@@ -19,7 +19,7 @@ vector(void)
 	return (pick(dense ? 4 : 32));
 }
 
-/* x0 rounds; x1 to x4, x11, x12 and SP bases; x13, x19 indexes; others are values. */
+/* x0 rounds; x1 to x4, x11, x12 and SP bases; x13, x19 indexes; x14, x15 sums; others are values. */
 static uint32_t
 value(void)
 {
@@ -31,6 +31,8 @@ base(void)
 {
 	static const uint32_t bases[] = { 1, 2, 3, 4, 11, 12, 31 };
 
+	if (pick(5) == 0)
+		return (14 + pick(2));
 	return (bases[pick(pick(3) == 0 ? 7 : 3)]);
 }
 
@@ -101,12 +103,36 @@ pure(void)
 	}
 }
 
+/* X14, X15 or X13 made anew of bases and indexes. */
+static uint32_t
+sum(void)
+{
+	uint32_t d = pick(6) == 0 ? 13 : 14 + pick(2), n = base(), m = pick(2) ? 13 : 19, r;
+
+	if (n == 31)
+		n = 1;
+	switch (pick(5)) {
+	case 0: /* MOV */
+		return (0xaa0003e0 | n << 16 | d);
+	case 1: /* LSL by 1 to 3 of an index */
+		r = 1 + pick(3);
+		return (0xd3400000 | (64 - r) << 16 | (63 - r) << 10 | m << 5 | d);
+	case 2: /* ADD, SUB of a constant */
+		return (0x91000000 | pick(2) << 30 | pick(64) << 10 | n << 5 | d);
+	default: /* ADD, rarely SUB, of an index, shifted */
+		return (0x8b000000 | (pick(16) == 0) << 30 | m << 16 | pick(4) << 10 | n << 5 | d);
+	}
+}
+
 static uint32_t
 word(void)
 {
 	uint32_t r;
 
-	switch (dense && pick(5) != 0 ? 2 : pick(16)) {
+	switch (dense && pick(5) != 0 ? 2 : pick(18)) {
+	case 16:
+	case 17:
+		return (sum());
 	case 0: /* ADD, SUB of a base, with and without flags */
 		r = base();
 		return (0x91000000 | pick(2) << 30 | (r != 31 && pick(3) == 0) << 29 |
@@ -178,6 +204,8 @@ run(unsigned number)
 		s.x[i] = address();
 	s.x[11] = address();
 	s.x[12] = address();
+	s.x[14] = address();
+	s.x[15] = address();
 	s.x[13] = 8 * pick(8);
 	s.x[19] = pick(64) - 32u;
 	if (pick(2))

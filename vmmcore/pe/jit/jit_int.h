@@ -88,6 +88,7 @@ enum cold_kind {
 #define GROUP_SLOTS 8u
 #define STREAMS 8u
 #define MIDDLES 8u /* labels in a loop that are reached from behind it */
+#define SUM 3u     /* registers added up to an address */
 #define STREAM_AT(s) ((int32_t)(8 * (GROUP_SLOTS + (s))))
 #define STASH_AT STREAM_AT(STREAMS)
 
@@ -145,6 +146,10 @@ struct loop {
 		const struct insn *in; /* the first that uses it */
 		bool write, indexed, fold_base, fold_index;
 		uint8_t scale;
+		uint8_t nterms; /* or its address is a sum: of registers before the round */
+		struct {
+			uint8_t reg, shift;
+		} term[SUM];
 		int32_t lo, hi, step; /* bytes of a round from the first address; to the next */
 	} stream[STREAMS];
 	unsigned nstreams;
