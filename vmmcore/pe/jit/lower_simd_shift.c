@@ -192,6 +192,66 @@ LOWER(v_sri)
 	insert(t, in, size, n == 8u << size ? lane_ones(size) : ~(lane_ones(size) >> n));
 }
 
+/*
+ * Left, saturating: what does not come back as it was is too large. T1 are the
+ * lanes of which that holds, none beyond the register's end.
+ */
+static void
+shl_sat(struct tr *t, const struct insn *in, bool from_signed, bool to_signed)
+{
+	struct x86 *x = &t->x;
+	unsigned size = shift_size(in), n = shift_left(in, size), bytes = v_bytes(in, size);
+	int s;
+
+	v_check(t);
+	s = v_read(t, in->rn);
+	if (bytes != 16) {
+		s_trim(t, T2, s, bytes);
+		s = T2;
+	}
+	shl(t, T0, s, size, n);
+	if (to_signed)
+		shr_s(t, T1, T0, size, n);
+	else
+		shr_u(t, T1, T0, size, n);
+	x_v3(x, v_cmpeq[size], T1, T1, s);
+	s_not(t, T1, T1);
+	if (from_signed) {
+		x_vzero(x, T3);
+		x_v3(x, v_cmpgt[size], T3, T3, s);
+	}
+	if (to_signed) {
+		/* The largest, or its complement of a negative one. */
+		x_v3c(x, V_PXOR, T3, T3, v_lanes_const(t, lane_ones(size) >> 1, size), 0);
+		x_v3(x, V_PXOR, T3, T3, T0);
+		x_v3(x, V_PAND, T3, T3, T1);
+		x_v3(x, V_PXOR, T0, T0, T3);
+	} else {
+		if (from_signed)
+			x_v3(x, V_POR, T1, T1, T3);
+		x_v3(x, V_POR, T0, T0, T1);
+		if (from_signed) /* 0 of a negative one */
+			x_v3(x, V_PXOR, T0, T0, T3);
+	}
+	s_put(t, in, T0, bytes);
+	s_qc(t, T1);
+}
+
+LOWER(v_sqshl_i)
+{
+	shl_sat(t, in, true, true);
+}
+
+LOWER(v_uqshl_i)
+{
+	shl_sat(t, in, false, false);
+}
+
+LOWER(v_sqshlu)
+{
+	shl_sat(t, in, true, false);
+}
+
 /* -- narrow ------------------------------------------------------------------------------- */
 
 /* Rd, or its high half, = the low halves of T0's lanes of 2 << size bytes. */
