@@ -135,6 +135,15 @@ def parse(data: bytes, name: str) -> ElfFile:
     return ElfFile(entry, data[7], kind == _ET_DYN, tuple(segments), interpreter)
 
 
+def by_virtual_address(file: ElfFile, data: bytes, slide: int) -> list[Placement]:
+    """The segments of a kernel that is linked high and moved down by its loader."""
+    view = memoryview(data)
+    return [
+        Placement(s.vaddr + slide, view[s.offset : s.offset + s.filesz], s.memsz, "kernel")
+        for s in file.segments
+    ]
+
+
 def load(data: bytes, opts: LoadOptions, arena: Arena) -> Kernel:
     """Place the segments at their physical addresses, an ET_DYN file from -l or RAM's start up."""
     name = opts.kernel

@@ -88,16 +88,7 @@ def load(data: bytes, opts: LoadOptions, arena: Arena) -> Kernel:
     if base // GIB != (base + span - 1) // GIB:
         raise LoadError(f"{name} may not cross a 1 GiB line, as at {base:#x}: use another -l or -b")
     arena.reserve(base, span, "kernel")
-    view = memoryview(data)
-    placements = [
-        Placement(
-            base + seg.vaddr - kernbase,
-            view[seg.offset : seg.offset + seg.filesz],
-            seg.memsz,
-            "kernel",
-        )
-        for seg in file.segments
-    ]
+    placements = elf.by_virtual_address(file, data, base - kernbase)
     entry = base + file.entry - kernbase
     protocol = "fdt" if opts.fdt else "modinfo"
     return Kernel("freebsd-elf", protocol, entry, base, base + span, placements, kernbase)

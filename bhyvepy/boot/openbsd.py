@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bhyvepy.boot import elf
 from bhyvepy.boot.arena import Arena, align_up
-from bhyvepy.boot.options import Kernel, LoadOptions, Placement, human
+from bhyvepy.boot.options import Kernel, LoadOptions, human
 from bhyvepy.errors import LoadError
 from bhyvepy.layout import MIB, PAGE_SIZE
 
@@ -43,16 +43,7 @@ def load(data: bytes, opts: LoadOptions, arena: Arena) -> Kernel:
     if base % ALIGN:
         raise LoadError(f"-l {base:#x} does not suit {name}: it goes to a multiple of 2 MiB")
     arena.reserve(base, AREA, "kernel")
-    view = memoryview(data)
-    placements = [
-        Placement(
-            base + seg.vaddr - KERNBASE,
-            view[seg.offset : seg.offset + seg.filesz],
-            seg.memsz,
-            "kernel",
-        )
-        for seg in file.segments
-    ]
+    placements = elf.by_virtual_address(file, data, base - KERNBASE)
     end = max(p.end for p in placements)
     return Kernel(
         "openbsd-elf",

@@ -18,7 +18,8 @@ from bhyvepy.virtq import BlkPath, Result
 from ..base import DeviceError, GuestLog
 from .device import VirtioDevice
 from .diskfile import SECTOR, DiskFile
-from .queue import Chain, Queue, QueueError
+from .incore import in_core
+from .queue import Chain, Queue
 
 F_SEG_MAX, F_RO, F_BLK_SIZE, F_FLUSH = 1 << 2, 1 << 5, 1 << 6, 1 << 9
 F_TOPOLOGY, F_CONFIG_WCE, F_DISCARD, F_WRITE_ZEROES = 1 << 10, 1 << 11, 1 << 13, 1 << 14
@@ -212,15 +213,8 @@ class VirtioBlk(VirtioDevice):
         # A driver that cannot flush, or that wants no cache, gets write-through (_written()).
         cached = self._writeback and self.negotiated & F_FLUSH
         disk.writes = bool(cached and not self.options.readonly)
-        while True:
-            result = self._path.run(queue)
-            # A dirty log that began meanwhile does not know where: it is everywhere.
-            memory.wrote((r.gpa, r.buffer.nbytes) for r in ram)
-            if result is Result.BROKEN:
-                raise QueueError(self._path.why)
-            if result is not Result.ABSENT:
-                return None if result is Result.LONG else result is Result.MORE
-            memory.view(*self._path.absent)
+        result = in_core(self._path, memory, lambda path: path.run(queue))
+        return None if result is Result.LONG else result is Result.MORE
 
     def handle(self, index: int, chain: Chain) -> int:
         """One request; its length is the data written plus the status byte."""

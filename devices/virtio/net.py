@@ -35,7 +35,8 @@ from ..netback import (
     open_backend,
 )
 from .device import F_VERSION_1, VirtioDevice
-from .queue import Chain, Queue, QueueError
+from .incore import in_core
+from .queue import Chain, Queue
 
 F_MTU, F_MAC, F_MRG_RXBUF, F_STATUS = 1 << 3, 1 << 5, 1 << 15, 1 << 16
 S_LINK_UP = 1
@@ -219,18 +220,15 @@ class VirtioNet(VirtioDevice):
         card.checksums = bool(self.backend.header and self.negotiated & F_CSUM)
         card.guest_csum = bool(got & F_GUEST_CSUM)
         card.guest_gso = sum(1 << kind for kind, bit in _LARGE.items() if got & bit)
-        while True:
+
+        def run(path: NetPath) -> Result:
             result = path.run(index == RX, queue)
-            # A dirty log that began meanwhile does not know where: it is everywhere.
-            memory.wrote((r.gpa, r.buffer.nbytes) for r in ram)
             self.lost += card.lost
             if card.bad:
                 self.log.complain(path.why)
-            if result is Result.BROKEN:
-                raise QueueError(path.why)
-            if result is not Result.ABSENT:
-                return result
-            memory.view(*path.absent)
+            return result
+
+        return in_core(path, memory, run)
 
     # -- to the network ---------------------------------------------------------------------
 
