@@ -140,7 +140,7 @@ def test_linux(vmm: Vmm, tmp_path: Path) -> None:
     assert re.search(r"steps 28[48]|steps [0-9a-f]{3,}", said), said
     assert re.search(r"svc (21|36|32)", said), said
     assert "detached" in said
-    guest.sh("kill %1")
+    guest.sh("kill %1; wait")
     assert "of" in guest.sh("cat /proc/loadavg; echo end of")
     end(vmm, guest)
 

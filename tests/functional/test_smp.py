@@ -147,7 +147,8 @@ def test_spinning_vcpus_do_not_stop_the_rest(vmm: Vmm, debian_61: debian.Guest) 
     for _ in range(2):
         guest.sh("modprobe -r virtio_rng; modprobe virtio_rng; seq 100 | sort | tail -1")
     assert time.monotonic() - began < 60
-    guest.sh("kill $(jobs -p)")
+    # Waited for: a SIGCHLD in the middle of write() would make the shell lose its prompt.
+    guest.sh("kill $(jobs -p); wait")
     end(vmm, guest)
 
 
@@ -169,7 +170,7 @@ def test_linux_sees_stolen_time(vmm: Vmm, debian_61: debian.Guest) -> None:
     host = str(min(os.sched_getaffinity(0)))
     guest = boot(vmm, debian_61, "2", "-p", f"0-1:{host}")
     assert "arm-pv: using stolen time PV" in guest.sh("dmesg | grep arm-pv")
-    guest.sh("(while :; do :; done) & (while :; do :; done) & sleep 3; kill $(jobs -p)")
+    guest.sh("(while :; do :; done) & (while :; do :; done) & sleep 3; kill $(jobs -p); wait")
     user, _, system, idle, _, _, _, steal = map(int, guest.sh("head -1 /proc/stat").split()[1:9])
     assert steal > 100, (user, system, idle, steal)
     end(vmm, guest)
